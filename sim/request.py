@@ -1,0 +1,65 @@
+"""A request as the user sent it, and the record of what became of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One request of a materialised workload.
+
+    Attributes:
+        id: Position in the workload, 0-based; unique.
+        arrival_ns: Time the server receives it (0 for closed-loop requests, whose
+            arrival is set by the client when a slot frees up).
+        prompt_tokens: Prompt length, >= 1.
+        output_tokens: True output length, >= 1; no scheduler or router may read it.
+    """
+
+    id: int
+    arrival_ns: int
+    prompt_tokens: int
+    output_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRun:
+    """Token times of one uninterrupted run, as a slice of its replica's iterations.
+
+    The first token leaves at ``first_ns`` (end of its last prefill iteration); token
+    ``k`` of the rest at ``decode_end_ns[start + k]`` of the replica.
+    """
+
+    first_ns: int
+    start: int
+    stop: int
+
+
+@dataclass(slots=True, kw_only=True)
+class RequestRecord:
+    """What happened to one request; times are integer nanoseconds since the start.
+
+    Attributes:
+        request: The request as it arrived.
+        arrival_ns: When the server received it.
+        replica: Index of the replica it was routed to, -1 if rejected at the door.
+        first_scheduled_ns: Start of the first iteration that computed its prompt.
+        first_token_ns: End of the iteration that emitted its first token (TTFT).
+        finish_ns: End of the iteration that emitted its last token.
+        output_tokens: Tokens to emit: true length cut at the context limit.
+        preemptions: Times it lost its KV cache and was recomputed.
+        rejected: Why it was refused, or None.
+        runs: Token times, one slice per uninterrupted run.
+    """
+
+    request: Request
+    arrival_ns: int
+    replica: int = -1
+    first_scheduled_ns: int | None = None
+    first_token_ns: int | None = None
+    finish_ns: int | None = None
+    output_tokens: int = 0
+    preemptions: int = 0
+    rejected: str | None = None
+    runs: list[TokenRun]

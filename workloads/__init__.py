@@ -1,0 +1,1 @@
+"""Where requests come from: arrivals, lengths, traces; all randomness is spent here."""

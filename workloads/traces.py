@@ -1,0 +1,151 @@
+"""Strict reader of CSV traces: ``arrived_at,num_prefill_tokens,num_decode_tokens``.
+
+The columns of Vidur and Sarathi-Serve (microsoft/vidur, microsoft/sarathi-serve):
+seconds since the start, prompt tokens, output tokens; other columns are ignored. A file
+without ``arrived_at`` holds lengths only. Times are kept, not moved to start at 0.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.errors import ConfigError
+from sim.units import ns_from_s, s_from_ns
+from workloads.limits import MAX_REQUESTS, MAX_TIME_S, MAX_TOKENS
+
+ARRIVAL: Final = "arrived_at"
+PROMPT: Final = "num_prefill_tokens"
+OUTPUT: Final = "num_decode_tokens"
+_MAX_DIGITS: Final = len(str(MAX_TOKENS))
+_DECIMAL: Final = re.compile(r"[0-9.eE+-]+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """Rows of a trace file, in file order.
+
+    Attributes:
+        path: The file, as the user named it.
+        arrival_ns: Non-decreasing times in ns, shape (n,); None in a lengths-only file.
+        prompt_tokens: Prompt lengths, >= 1, shape (n,).
+        output_tokens: Output lengths, >= 1, shape (n,).
+    """
+
+    path: str
+    arrival_ns: NDArray[np.int64] | None
+    prompt_tokens: NDArray[np.int64]
+    output_tokens: NDArray[np.int64]
+
+
+def read_trace(path: str) -> Trace:
+    """Read and check a CSV trace (UTF-8, BOM and CRLF accepted).
+
+    Args:
+        path: File to read.
+
+    Returns:
+        Its rows, at least one.
+
+    Raises:
+        ConfigError: On the first thing wrong, naming file, line, column and value.
+    """
+    try:
+        with Path(path).open(encoding="utf-8-sig", newline="") as file:
+            return _parse(path, _numbered(path, file))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}; allowed: a CSV file") from None
+    except ValueError as error:
+        raise ConfigError(f"{path!r}: {error}; allowed: a file name") from None
+
+
+def _numbered(path: str, file: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
+    """Rows with the line they end on; empty lines are skipped."""
+    reader = csv.reader(file, strict=True)
+    try:
+        for row in reader:
+            if row:
+                yield reader.line_num, row
+    except (UnicodeDecodeError, csv.Error) as error:
+        # Text is decoded a buffer at a time, so the line is only near.
+        where = f"{path}: near line {reader.line_num}"
+        raise ConfigError(f"{where}: {error}; allowed: CSV in UTF-8") from None
+
+
+def _parse(path: str, rows: Iterator[tuple[int, list[str]]]) -> Trace:
+    line, header = next(rows, (1, []))
+    column = _columns(path, line, header)
+    times: list[int] = []
+    lengths: dict[str, list[int]] = {PROMPT: [], OUTPUT: []}
+    last_ns = 0
+    for line, row in rows:
+        if len(row) != len(header):
+            raise _bad(path, line, "fields", len(row), str(len(header)))
+        for name, values in lengths.items():
+            text = row[column[name]]
+            tokens = _tokens(text)
+            if tokens is None:
+                raise _bad(path, line, name, text, f"an integer in 1..{MAX_TOKENS}")
+            values.append(tokens)
+        if ARRIVAL in column:
+            last_ns = _time_ns(path, line, row[column[ARRIVAL]], last_ns)
+            times.append(last_ns)
+        if len(lengths[PROMPT]) > MAX_REQUESTS:
+            raise _bad(path, line, "rows", "more", f"at most {MAX_REQUESTS}")
+    if not lengths[PROMPT]:
+        raise _bad(path, line, "rows", 0, "at least 1")
+    return Trace(
+        path=path,
+        arrival_ns=np.array(times, dtype=np.int64) if ARRIVAL in column else None,
+        prompt_tokens=np.array(lengths[PROMPT], dtype=np.int64),
+        output_tokens=np.array(lengths[OUTPUT], dtype=np.int64),
+    )
+
+
+def _columns(path: str, line: int, header: list[str]) -> dict[str, int]:
+    """Position of each known column."""
+    for name in (PROMPT, OUTPUT):
+        if name not in header:
+            raise _bad(path, line, name, "missing", f"a header with {PROMPT},{OUTPUT}")
+    known = (ARRIVAL, PROMPT, OUTPUT)
+    for name in known:
+        if header.count(name) > 1:
+            raise _bad(path, line, name, "twice", "each column once")
+    return {name: header.index(name) for name in known if name in header}
+
+
+def _tokens(text: str) -> int | None:
+    """A plain decimal in 1..MAX_TOKENS, else None."""
+    if len(text) > _MAX_DIGITS or not (text.isascii() and text.isdigit()):
+        return None
+    tokens = int(text)
+    return tokens if 1 <= tokens <= MAX_TOKENS else None
+
+
+def _time_ns(path: str, line: int, text: str, last_ns: int) -> int:
+    """A decimal number of seconds, in ns, not before the row above."""
+    try:
+        # The pattern also keeps out "nan", "inf", "1_0" and other digits than ASCII.
+        seconds = float(text) if _DECIMAL.fullmatch(text) else math.nan
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds <= MAX_TIME_S:
+        raise _bad(path, line, ARRIVAL, text, f"seconds in 0..{MAX_TIME_S:g}")
+    time_ns = ns_from_s(seconds)
+    if time_ns < last_ns:
+        allowed = f"sorted times, here >= {s_from_ns(last_ns)!r}"
+        raise _bad(path, line, ARRIVAL, text, allowed)
+    return time_ns
+
+
+def _bad(path: str, line: int, column: str, value: object, allowed: str) -> ConfigError:
+    shown = repr(value) if len(repr(value)) <= 40 else repr(value)[:40] + "..."
+    return ConfigError(f"{path}:{line}: {column}: {shown}; allowed: {allowed}")
