@@ -1,0 +1,1 @@
+"""Where times, sizes and power come from: profiled kernels, catalogues, engines."""

@@ -1,0 +1,113 @@
+"""Engine profiles: which kernels an engine runs, and what its host adds per iteration.
+
+A profile is a named calibration. Its constants, each with its source and with the
+measured numbers it has seen, are in ``data/profiles.toml``.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from bisect import bisect_left
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from types import MappingProxyType
+from typing import Any
+
+from calibration.kernels.experts import Inefficiency
+from calibration.lookup import unknown_name
+from sim.step_cost import HostTimes
+
+
+@dataclass(frozen=True, slots=True)
+class EngineProfile:
+    """One serving engine at one version.
+
+    Attributes:
+        name: Name in the configuration.
+        description: What engine this is.
+        host: Host overhead per iteration.
+        graph_rows: Batch sizes captured as CUDA graphs, increasing.
+        custom_all_reduce_bytes: Largest message for the custom all-reduce kernel.
+        prefill_attention_factor: Prefill attention time against the tables.
+        row_layer_ns: Time of small kernels without a table, per row and layer.
+        moe: MoE roofline terms against the tables.
+        untuned_moe: (GPU, experts, intermediate size per GPU) that run Triton's
+            default configuration.
+        fitted_to: Measured numbers its constants have seen.
+    """
+
+    name: str
+    description: str
+    host: HostTimes
+    graph_rows: tuple[int, ...]
+    custom_all_reduce_bytes: int
+    prefill_attention_factor: float
+    row_layer_ns: float
+    moe: Inefficiency
+    untuned_moe: tuple[tuple[str, int, int], ...]
+    fitted_to: tuple[str, ...]
+
+    def padded(self, rows: int) -> tuple[int, bool]:
+        """Rows that run, and whether a CUDA graph replays them.
+
+        A batch is padded to the next captured size; beyond the largest it runs
+        eagerly, unpadded.
+        """
+        i = bisect_left(self.graph_rows, rows)
+        if i == len(self.graph_rows):
+            return rows, False
+        return self.graph_rows[i], True
+
+    def moe_table(self, gpu: str, num_experts: int, inter_per_gpu: int) -> str:
+        """The kernel table its fused MoE layer is timed by."""
+        untuned = (gpu, num_experts, inter_per_gpu) in self.untuned_moe
+        return "moe_untuned" if untuned else "moe"
+
+
+def profile_names() -> tuple[str, ...]:
+    """Names of the shipped profiles."""
+    return tuple(_document())
+
+
+def engine_profile(name: str) -> EngineProfile:
+    """A shipped profile by name.
+
+    Raises:
+        ConfigError: If there is no such profile.
+    """
+    entry = _document().get(name)
+    if entry is None:
+        raise unknown_name("calibration.profile", name, profile_names())
+    host = entry["host"]
+    return EngineProfile(
+        name=name,
+        description=entry["description"],
+        host=HostTimes(
+            decode_ns=host["decode_ns"],
+            prefill_ns=host["prefill_ns"],
+            mixed_ns=host["mixed_ns"],
+            layered_ns=host["layered_ns"],
+        ),
+        graph_rows=_graph_rows(entry["graph_rows"]),
+        custom_all_reduce_bytes=entry["custom_all_reduce_bytes"],
+        prefill_attention_factor=entry["prefill_attention_factor"],
+        row_layer_ns=entry["row_layer_ns"],
+        moe=Inefficiency(entry["moe_memory_factor"], entry["moe_compute_factor"]),
+        untuned_moe=tuple((g, e, i) for g, e, i in entry["untuned_moe"]),
+        fitted_to=tuple(entry["fitted_to"]),
+    )
+
+
+def _graph_rows(ranges: list[list[int]]) -> tuple[int, ...]:
+    """Expand [first, last, step] ranges, ends included."""
+    return tuple(
+        rows for first, last, step in ranges for rows in range(first, last + 1, step)
+    )
+
+
+@cache
+def _document() -> Mapping[str, Any]:
+    text = resources.files("calibration").joinpath("data/profiles.toml").read_text()
+    return MappingProxyType(tomllib.loads(text))

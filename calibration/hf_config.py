@@ -1,0 +1,223 @@
+"""Reading a Hugging Face ``config.json`` into a `ModelShape`, or saying why not.
+
+Only what the simulator can cost is accepted: grouped-query attention and a gated SiLU
+feed-forward part, dense or with experts in every layer. Anything else is refused by the
+key that gives it away, for a wrong shape would give wrong answers silently.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from calibration.model_shape import ModelShape
+from sim.config_errors import clip, value_text
+from sim.errors import ConfigError
+
+_LARGEST_FILE_BYTES: Final = 4_000_000
+_EXPERTS: Final = ("num_experts", "num_local_experts", "n_routed_experts")
+_TOP_K: Final = ("num_experts_per_tok", "experts_per_token")
+_WINDOW_KINDS: Final = {"full_attention": False, "sliding_attention": True}
+
+# Key -> (values that mean nothing special, what any other value means).
+_REFUSED: Final[Mapping[str, tuple[tuple[object, ...], str]]] = {
+    "kv_lora_rank": ((None, 0), "multi-head latent attention"),
+    "first_k_dense_replace": ((None, 0), "dense layers before the MoE layers"),
+    "decoder_sparse_step": ((None, 1), "dense layers between MoE layers"),
+    "mlp_only_layers": ((None, []), "dense layers between MoE layers"),
+    "interleave_moe_layer_step": ((None, 1), "dense layers between MoE layers"),
+    "moe_layer_freq": ((None, 1), "dense layers between MoE layers"),
+    "n_shared_experts": ((None, 0), "shared experts"),
+    "shared_expert_intermediate_size": ((None, 0), "shared experts"),
+    "num_nextn_predict_layers": ((None, 0), "extra prediction layers"),
+    "linear_num_key_heads": ((None, 0), "linear attention"),
+    "is_encoder_decoder": ((None, False), "an encoder"),
+    "hidden_act": (("silu",), "a feed-forward part without gated SiLU"),
+    "hidden_activation": (("silu",), "a feed-forward part without gated SiLU"),
+    "mlp_bias": ((None, False), "biases in the dense feed-forward part"),
+}
+# What a family's code does and its config.json does not say (Hugging Face transformers,
+# models/<model_type>/modeling_<model_type>.py).
+_FAMILY_FLAGS: Final[Mapping[str, Mapping[str, bool]]] = {
+    "qwen2": {"qkv_bias": True},
+    "qwen3": {"qk_norm": True},
+    "qwen3_moe": {"qk_norm": True},
+    "gpt_oss": {"ffn_bias": True, "attention_sinks": True},
+}
+
+
+class _Config:
+    """A config.json with checked access; every refusal names file, key and value."""
+
+    def __init__(self, values: Mapping[str, Any], source: str) -> None:
+        self.values = values
+        self._source = clip(source, 200)
+
+    def error(self, key: str, expected: str) -> ConfigError:
+        value = value_text(self.values[key]) if key in self.values else "missing"
+        return ConfigError(f"{self._source}: {key} = {value}: {expected}")
+
+    def count(self, key: str, largest: int, default: int | None = None) -> int:
+        value = self.values.get(key)
+        if value is None and default is not None:
+            return default
+        if type(value) is int and 1 <= value <= largest:  # bool is an int too
+            return value
+        raise self.error(key, f"must be an integer from 1 to {largest}")
+
+    def flag(self, key: str) -> bool:
+        value = self.values.get(key)
+        if value is None:
+            return False
+        if not isinstance(value, bool):
+            raise self.error(key, "must be true or false")
+        return value
+
+    def first_of(self, keys: tuple[str, ...]) -> str | None:
+        found = (key for key in keys if self.values.get(key) is not None)
+        return next(found, None)
+
+
+def load_hf_config(path: Path) -> ModelShape:
+    """The shape of the model a ``config.json`` describes.
+
+    Args:
+        path: the file, or the folder that holds it.
+
+    Raises:
+        ConfigError: if it cannot be read or describes a model that is not supported.
+    """
+    file = path / "config.json" if path.is_dir() else path
+    shown = clip(str(file), 200)
+    try:
+        if file.stat().st_size > _LARGEST_FILE_BYTES:
+            raise ConfigError(f"{shown}: too large for a Hugging Face config.json")
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{shown}: cannot read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{shown}: not JSON: {clip(str(error))}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{shown}: must hold a JSON object")
+    return parse_hf_config(values, str(path), str(file))
+
+
+def parse_hf_config(values: Mapping[str, Any], name: str, source: str) -> ModelShape:
+    """The shape of the model described by the keys of a Hugging Face configuration.
+
+    Args:
+        values: the parsed ``config.json``; keys it does not need are ignored.
+        name: name of the model in outputs.
+        source: what error messages call the file.
+
+    Raises:
+        ConfigError: if a key is missing, absurd or of an unsupported architecture.
+    """
+    config = _Config(values, source)
+    for key, (plain, meaning) in _REFUSED.items():
+        if key in values and not _is_one_of(values[key], plain):
+            raise config.error(key, f"{meaning} cannot be simulated")
+    layers = config.count("num_hidden_layers", 1_000)
+    bias = config.flag("attention_bias")
+    family = values.get("model_type")
+    flags = _FAMILY_FLAGS.get(family, {}) if isinstance(family, str) else {}
+    return ModelShape(
+        name=name,
+        num_layers=layers,
+        **_attention(config),
+        **_feed_forward(config),
+        vocab_size=config.count("vocab_size", 10_000_000),
+        tie_word_embeddings=config.flag("tie_word_embeddings"),
+        layer_windows=_windows(config, layers),
+        max_position_embeddings=config.count("max_position_embeddings", 1_000_000_000),
+        native_dtype=_native_dtype(config),
+        qkv_bias=bias or flags.get("qkv_bias", False),
+        output_bias=bias,
+        ffn_bias=flags.get("ffn_bias", False),
+        qk_norm=config.flag("use_qk_norm") or flags.get("qk_norm", False),
+        attention_sinks=flags.get("attention_sinks", False),
+    )
+
+
+def _is_one_of(value: object, plain: tuple[object, ...]) -> bool:
+    return any(type(value) is type(known) and value == known for known in plain)
+
+
+def _attention(config: _Config) -> dict[str, int]:
+    hidden = config.count("hidden_size", 1_000_000)
+    heads = config.count("num_attention_heads", 10_000)
+    kv_heads = config.count("num_key_value_heads", 10_000, default=heads)
+    if heads % kv_heads:
+        raise config.error("num_key_value_heads", f"must divide {heads} query heads")
+    if config.values.get("head_dim") is None and hidden % heads:
+        raise config.error("head_dim", f"{heads} heads do not divide {hidden}")
+    head_dim = config.count("head_dim", 10_000, default=hidden // heads)
+    return {
+        "hidden_size": hidden,
+        "num_heads": heads,
+        "num_kv_heads": kv_heads,
+        "head_dim": head_dim,
+    }
+
+
+def _feed_forward(config: _Config) -> dict[str, int]:
+    experts_key = config.first_of(_EXPERTS)
+    if experts_key is None:
+        width = config.count("intermediate_size", 10_000_000)
+        return {
+            "intermediate_size": width,
+            "num_experts": 0,
+            "top_k": 0,
+            "moe_intermediate_size": 0,
+        }
+    experts = config.count(experts_key, 100_000)
+    top_k_key = config.first_of(_TOP_K) or _TOP_K[0]
+    top_k = config.count(top_k_key, experts)
+    width_key = config.first_of(("moe_intermediate_size",)) or "intermediate_size"
+    return {
+        "intermediate_size": 0,
+        "num_experts": experts,
+        "top_k": top_k,
+        "moe_intermediate_size": config.count(width_key, 10_000_000),
+    }
+
+
+def _windows(config: _Config, layers: int) -> tuple[int, ...]:
+    """The attention window of every layer, 0 where attention is full."""
+    kinds = config.values.get("layer_types")
+    if kinds is not None:
+        known = isinstance(kinds, list) and all(
+            isinstance(kind, str) and kind in _WINDOW_KINDS for kind in kinds
+        )
+        if not known or len(kinds) != layers:
+            allowed = " or ".join(_WINDOW_KINDS)
+            raise config.error("layer_types", f"must be {layers} times {allowed}")
+        windowed = [_WINDOW_KINDS[kind] for kind in kinds]
+    elif config.values.get("sliding_window") is None:
+        windowed = [False] * layers
+    elif "use_sliding_window" in config.values:
+        # Qwen's rule: the first max_window_layers layers keep full attention.
+        first = layers
+        if config.flag("use_sliding_window"):
+            first = config.count("max_window_layers", 1_000)
+        windowed = [layer >= first for layer in range(layers)]
+    else:
+        windowed = [True] * layers
+    if not any(windowed):
+        return (0,) * layers
+    window = config.count("sliding_window", 1_000_000_000)
+    return tuple(window if limited else 0 for limited in windowed)
+
+
+def _native_dtype(config: _Config) -> str:
+    quantisation = config.values.get("quantization_config")
+    if quantisation is None:
+        return "bfloat16"
+    method = (
+        quantisation.get("quant_method") if isinstance(quantisation, dict) else None
+    )
+    if method not in ("fp8", "mxfp4"):
+        raise config.error("quantization_config", "quant_method must be fp8 or mxfp4")
+    return str(method)

@@ -1,0 +1,1 @@
+"""Kernel times from packed tables, by kernel family."""

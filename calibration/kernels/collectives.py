@@ -1,0 +1,81 @@
+"""All-reduce and all-gather times from vLLM's custom kernel and NCCL tables."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from calibration.kernels.interpolate import LogLogCurve
+from calibration.tables import KernelTables
+from sim.errors import ConfigError
+from sim.kernel_times import Timed
+
+
+class Collectives:
+    """Collectives of a tensor-parallel group inside one NVLink node.
+
+    Messages up to ``custom_limit_bytes`` take vLLM's custom all-reduce (graph replay
+    or eager launch), larger ones NCCL.
+
+    Args:
+        tables: Profiled tables of the GPU.
+        num_gpus: Group size; 1 makes everything free.
+        custom_limit_bytes: Largest message for the custom kernel.
+        link_scale: Bandwidth of the links against the profiled machine's.
+
+    Raises:
+        ConfigError: If no collective of this group size was profiled.
+    """
+
+    def __init__(
+        self,
+        tables: KernelTables,
+        num_gpus: int,
+        custom_limit_bytes: int,
+        link_scale: float = 1.0,
+    ) -> None:
+        self._single = num_gpus == 1
+        if self._single:
+            return
+        self._custom_limit = custom_limit_bytes
+        self._link_scale = link_scale
+        self._graph = _curve(tables, "custom_allreduce", num_gpus, backend="graph")
+        self._eager = _curve(tables, "custom_allreduce", num_gpus, backend="eager")
+        self._nccl = _curve(tables, "nccl", num_gpus, op_name="all_reduce")
+        self._gather = _curve(tables, "nccl", num_gpus, op_name="all_gather")
+
+    def all_reduce(self, message_bytes: int, *, graph: bool) -> Timed:
+        """Time to sum ``message_bytes`` over the group."""
+        if self._single:
+            return Timed(0)
+        if message_bytes > self._custom_limit:
+            return self._scaled(self._nccl, message_bytes)
+        return self._scaled(self._graph if graph else self._eager, message_bytes)
+
+    def all_gather(self, message_bytes: int) -> Timed:
+        """Time to gather ``message_bytes`` in all onto every GPU."""
+        if self._single:
+            return Timed(0)
+        return self._scaled(self._gather, message_bytes)
+
+    def _scaled(self, curve: LogLogCurve, message_bytes: int) -> Timed:
+        """Scale the part above the latency floor by the link bandwidth."""
+        timed = curve.at(message_bytes)
+        if self._link_scale == 1.0:
+            return timed
+        floor = curve.at(0).ns
+        ns = floor + round(max(timed.ns - floor, 0) / self._link_scale)
+        return Timed(ns, ns if timed.extrapolated_ns else 0)
+
+
+def _curve(tables: KernelTables, table: str, num_gpus: int, **keys: str) -> LogLogCurve:
+    rows = tables.select(table, num_gpus=num_gpus, **keys)
+    if not rows["latency_ns"].size:
+        raise ConfigError(
+            f"{tables.gpu}: parallel.tensor_parallel_size = {num_gpus}: no {table}"
+            " kernel was profiled for this group size (2, 4 and 8 are)"
+        )
+    order = np.argsort(rows["message_size"])
+    return LogLogCurve(
+        rows["message_size"][order].astype(np.float64),
+        rows["latency_ns"][order].astype(np.float64),
+    )

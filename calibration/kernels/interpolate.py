@@ -1,0 +1,129 @@
+"""Interpolation on profiled grids; scalar queries on plain lists, built once."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+
+import numpy as np
+import numpy.typing as npt
+
+from sim.kernel_times import Timed
+
+Float = npt.NDArray[np.float64]
+
+
+def isotonic(values: Float) -> Float:
+    """Least-squares non-decreasing sequence (pool adjacent violators).
+
+    Kernel time cannot fall with size; single noisy runs say it does.
+    """
+    blocks: list[tuple[float, int]] = []
+    for value in values.tolist():
+        mean, count = float(value), 1
+        while blocks and blocks[-1][0] > mean:
+            previous, weight = blocks.pop()
+            mean = (previous * weight + mean * count) / (weight + count)
+            count += weight
+        blocks.append((mean, count))
+    return np.array([mean for mean, count in blocks for _ in range(count)])
+
+
+class LogLogCurve:
+    """Log-log linear interpolation of time over size; flat below, linear above.
+
+    Below the smallest profiled size the time is that size's; above the largest it
+    grows in proportion (utilisation held at the edge) and counts as extrapolated.
+
+    Args:
+        sizes: Profiled sizes, increasing, > 0.
+        times_ns: Their times.
+    """
+
+    def __init__(self, sizes: Float, times_ns: Float) -> None:
+        self._sizes = [float(s) for s in sizes]
+        self._log_sizes = np.log(sizes).tolist()
+        self._log_times = np.log(isotonic(times_ns)).tolist()
+
+    def at(self, size: float) -> Timed:
+        """Time at ``size``."""
+        sizes = self._sizes
+        if size <= sizes[0]:
+            return Timed(round(math.exp(self._log_times[0])))
+        if size > sizes[-1]:
+            ns = round(math.exp(self._log_times[-1]) * size / sizes[-1])
+            return Timed(ns, ns)
+        i = max(bisect_right(sizes, size) - 1, 0)
+        if i == len(sizes) - 1:
+            return Timed(round(math.exp(self._log_times[-1])))
+        w = (math.log(size) - self._log_sizes[i]) / (
+            self._log_sizes[i + 1] - self._log_sizes[i]
+        )
+        low, high = self._log_times[i], self._log_times[i + 1]
+        return Timed(round(math.exp(low + w * (high - low))))
+
+
+class LogLogGrid:
+    """Bilinear interpolation in logs over (rows, columns), with a truncated corner.
+
+    Grids of batch by length stop where memory ran out: row r has times up to some
+    column. Beyond it time grows in proportion to the column, and counts as
+    extrapolated, as it does beyond the last row.
+
+    Args:
+        rows: Row coordinates, increasing, > 0.
+        columns: Column coordinates, increasing, > 0.
+        times_ns: Array [rows, columns], NaN where not profiled; each row starts with
+            a profiled time.
+        grows: Whether time beyond a row's last profiled column grows with the column;
+            if not it stays, which is no extrapolation.
+    """
+
+    def __init__(
+        self, rows: Float, columns: Float, times_ns: Float, *, grows: bool = True
+    ) -> None:
+        filled, limits = _fill(columns, times_ns, grows=grows)
+        self._grows = grows
+        self._limits = limits if grows else [math.inf] * len(limits)
+        self._rows = [float(r) for r in rows]
+        self._columns = [float(c) for c in columns]
+        self._log_rows = np.log(rows).tolist()
+        self._log_columns = np.log(columns).tolist()
+        self._log_times = np.log(filled).tolist()
+
+    def at(self, row: float, column: float) -> Timed:
+        """Time at (row, column)."""
+        row_scale = max(row / self._rows[-1], 1.0)
+        column_scale = max(column / self._columns[-1], 1.0) if self._grows else 1.0
+        i, u = _cell(self._rows, self._log_rows, row)
+        j, v = _cell(self._columns, self._log_columns, column)
+        low, high = self._log_times[i], self._log_times[i + 1]
+        near = low[j] + v * (low[j + 1] - low[j])
+        far = high[j] + v * (high[j + 1] - high[j])
+        ns = round(math.exp(near + u * (far - near)) * row_scale * column_scale)
+        limit = self._limits[i] if u == 0.0 else self._limits[i + 1]
+        outside = row_scale > 1.0 or column > limit
+        return Timed(ns, ns if outside else 0)
+
+
+def _fill(columns: Float, times_ns: Float, *, grows: bool) -> tuple[Float, list[float]]:
+    """Fill each row's missing tail, in proportion or flat; also return its end."""
+    filled = times_ns.copy()
+    limits = []
+    for row in filled:
+        known = np.flatnonzero(np.isfinite(row))
+        row[known] = isotonic(row[known])
+        last = int(known[-1])
+        growth = columns[last + 1 :] / columns[last] if grows else 1.0
+        row[last + 1 :] = row[last] * growth
+        inner = ~np.isfinite(row)
+        row[inner] = np.interp(columns[inner], columns[~inner], row[~inner])
+        limits.append(float(columns[last]))
+    return filled, limits
+
+
+def _cell(axis: list[float], logs: list[float], value: float) -> tuple[int, float]:
+    """Index of the cell that holds ``value`` and its log-fraction, clamped to it."""
+    i = min(max(bisect_right(axis, value) - 1, 0), len(axis) - 2)
+    w = (math.log(value) - logs[i]) / (logs[i + 1] - logs[i]) if value > 0 else 0.0
+    return i, min(max(w, 0.0), 1.0)

@@ -1,0 +1,281 @@
+"""All kernels of one model on one GPU of a tensor-parallel group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from calibration.engine_profiles import EngineProfile
+from calibration.hardware import Gpu
+from calibration.kernels.attention import (
+    AttentionShape,
+    DecodeAttention,
+    PrefillAttention,
+)
+from calibration.kernels.collectives import Collectives
+from calibration.kernels.experts import Experts
+from calibration.kernels.gemm import Gemms
+from calibration.kernels.moe_roofline import MoeSlice
+from calibration.kernels.what_if import MachineScale
+from calibration.model_shape import ModelShape
+from calibration.tables import KernelTables
+from sim.errors import ConfigError
+from sim.kernel_times import Timed
+
+_ACTIVATION_BYTES = 2  # activations are bfloat16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """A model as it is served on one tensor-parallel group.
+
+    Attributes:
+        model: Sizes of the model.
+        dtype: Weight format, "bfloat16", "fp8" or "mxfp4".
+        kv_dtype: KV cache format, "bfloat16" or "fp8".
+        tp: Tensor-parallel size.
+        ep: Expert-parallel size, 1 or ``tp``.
+    """
+
+    model: ModelShape
+    dtype: str
+    kv_dtype: str
+    tp: int
+    ep: int
+
+
+class ModelKernels:
+    """Implements :class:`sim.kernel_times.KernelTimes` from profiled tables.
+
+    Args:
+        tables: Profiled tables of the GPU.
+        gpu: The GPU as profiled.
+        deployment: The model, its formats and its split.
+        profile: The engine.
+        scale: What-if factors on the machine.
+
+    Raises:
+        ConfigError: If the split does not divide the model or a kernel it needs was
+            not profiled on this GPU.
+    """
+
+    def __init__(
+        self,
+        *,
+        tables: KernelTables,
+        gpu: Gpu,
+        deployment: Deployment,
+        profile: EngineProfile,
+        scale: MachineScale,
+    ) -> None:
+        model, tp, dtype = deployment.model, deployment.tp, deployment.dtype
+        _check_split(model, tp, deployment.ep)
+        self._model = model
+        self._scale = scale
+        self.tp = tp
+        dense_dtype = "fp8" if dtype == "fp8" else "bfloat16"
+        self._weight_bytes = 1 if dtype == "fp8" else 2
+        self._gemms = Gemms(tables, dense_dtype)
+        self._head_gemms = Gemms(tables, "bfloat16")
+        self._collectives = Collectives(
+            tables, tp, profile.custom_all_reduce_bytes, scale.link
+        )
+        self._elementwise_ns = gpu.elementwise_latency_us * 1e3
+        self._elementwise_rate = (
+            gpu.elementwise_bandwidth_fraction
+            * gpu.hbm_bandwidth_bytes_per_s
+            * scale.hbm
+            / 1e9
+        )
+        self._attention = {
+            window > 0: _attention(tables, gpu, deployment, window)
+            for window in sorted(set(model.layer_windows))
+        }
+        self._row_layer_ns = profile.row_layer_ns
+        self._prefill_factor = profile.prefill_attention_factor
+        self._experts = _experts(tables, deployment, profile) if model.is_moe else None
+        self._projections = _projections(model, tp)
+        self._linear: dict[int, Timed] = {}
+        self._last_prefill: dict[bool, tuple[Sequence[tuple[int, int]], Timed]] = {}
+
+    def linear(self, rows: int) -> Timed:
+        """Attention projections, router and dense FFN of one layer."""
+        known = self._linear.get(rows)
+        if known is None:
+            known = _sum(self._gemm(rows, n, k) for n, k in self._projections)
+            self._linear[rows] = known
+        return known
+
+    def _gemm(self, rows: int, n: int, k: int) -> Timed:
+        weights = n * k * self._weight_bytes
+        return self._scale.apply(
+            self._gemms.at(rows, n, k),
+            hbm_bytes=weights + rows * (n + k) * _ACTIVATION_BYTES,
+            flops=2 * rows * n * k,
+        )
+
+    def elementwise(self, rows: int) -> Timed:
+        """Norms, rotary embedding and activation functions of one layer.
+
+        Analytic: a constant per kernel plus its bytes at a share of HBM bandwidth,
+        and the engine's own small kernels per row.
+        """
+        kernels, row_bytes = self.elementwise_work()
+        per_row_ns = row_bytes / self._elementwise_rate + self._row_layer_ns
+        return Timed(round(kernels * self._elementwise_ns + rows * per_row_ns))
+
+    def elementwise_work(self) -> tuple[int, int]:
+        """Memory-bound kernels of one layer, and the bytes they move per row."""
+        model = self._model
+        # Two norms fused with the residual add: read both streams, write both.
+        kernels, row_bytes = 2, 2 * 4 * model.hidden_size * _ACTIVATION_BYTES
+        heads = model.num_heads // self.tp + max(model.num_kv_heads // self.tp, 1)
+        per_pass = 2 * heads * model.head_dim * _ACTIVATION_BYTES
+        passes = 2 if model.qk_norm else 1  # rotary embedding, and norms of q and k
+        kernels += passes
+        row_bytes += passes * per_pass
+        if not model.is_moe:
+            inner = model.intermediate_size // self.tp
+            kernels += 1
+            row_bytes += 3 * inner * _ACTIVATION_BYTES
+        return kernels, row_bytes
+
+    def experts(self, rows: int, touched: float) -> Timed:
+        """Routed experts of one layer; zero for dense models."""
+        if self._experts is None:
+            return Timed(0)
+        timed = self._experts.at(rows, touched)
+        weights, flops = self._experts.work(rows, touched)
+        return self._scale.apply(timed, hbm_bytes=weights, flops=flops)
+
+    def all_reduce(self, rows: int, *, graph: bool) -> Timed:
+        """One all-reduce of ``rows`` hidden states."""
+        message = rows * self._model.hidden_size * _ACTIVATION_BYTES
+        return self._collectives.all_reduce(message, graph=graph)
+
+    def prefill_attention(
+        self, chunks: Sequence[tuple[int, int]], *, windowed: bool
+    ) -> Timed:
+        """Causal attention of (prefix, tokens) chunks in one layer."""
+        # A batch in flight asks for the same chunks once per layer group.
+        known = self._last_prefill.get(windowed)
+        if known is not None and known[0] == chunks:
+            return known[1]
+        prefill, _ = self._attention[windowed]
+        timed = prefill.at(chunks)
+        ns = round(timed.ns * self._prefill_factor)
+        timed = Timed(ns, ns if timed.extrapolated_ns else 0)
+        if not self._scale.unchanged:
+            work = prefill.work(chunks)
+            timed = self._scale.apply(timed, hbm_bytes=work.hbm_bytes, flops=work.flops)
+        self._last_prefill[windowed] = (chunks, timed)
+        return timed
+
+    def decode_attention(self, batch: int, context: int, *, windowed: bool) -> Timed:
+        """Attention of ``batch`` rows over ``context`` KV tokens in one layer."""
+        if not batch:
+            return Timed(0)
+        _, decode = self._attention[windowed]
+        timed = decode.at(batch, context)
+        if self._scale.unchanged:
+            return timed
+        work = decode.work(batch, context)
+        return self._scale.apply(timed, hbm_bytes=work.hbm_bytes, flops=work.flops)
+
+    def head(self, rows: int, logit_rows: int, *, graph: bool) -> Timed:
+        """Embedding of ``rows`` tokens, LM head and sampling of ``logit_rows``."""
+        model = self._model
+        hidden_bytes = 2 * rows * model.hidden_size * _ACTIVATION_BYTES
+        vocab = -(-model.vocab_size // self.tp)
+        logit_bytes = logit_rows * model.vocab_size * _ACTIVATION_BYTES
+        # Embedding, final norm and sampling are memory-bound; a vocabulary-parallel
+        # embedding ends in an all-reduce, the logits in a gather.
+        analytic = (
+            3 * self._elementwise_ns
+            + (2 * hidden_bytes + 2 * logit_bytes) / self._elementwise_rate
+        )
+        lm_head = self._scale.apply(
+            self._head_gemms.at(logit_rows, vocab, model.hidden_size),
+            hbm_bytes=vocab * model.hidden_size * 2,
+            flops=2 * logit_rows * vocab * model.hidden_size,
+        )
+        return _sum(
+            (
+                Timed(round(analytic)),
+                lm_head,
+                self.all_reduce(rows, graph=graph),
+                self._collectives.all_gather(logit_bytes),
+            )
+        )
+
+
+def _sum(parts: Iterable[Timed]) -> Timed:
+    ns = extrapolated = 0
+    for part in parts:
+        ns += part.ns
+        extrapolated += part.extrapolated_ns
+    return Timed(ns, extrapolated)
+
+
+def _projections(model: ModelShape, tp: int) -> tuple[tuple[int, int], ...]:
+    """(n, k) of the dense products of one layer on one GPU."""
+    queries = model.num_heads // tp * model.head_dim
+    keys = max(model.num_kv_heads // tp, 1) * model.head_dim
+    hidden = model.hidden_size
+    attention = ((queries + 2 * keys, hidden), (hidden, queries))
+    if model.is_moe:
+        return (*attention, (model.num_experts, hidden))
+    inner = model.intermediate_size // tp
+    return (*attention, (2 * inner, hidden), (hidden, inner))
+
+
+def _attention(
+    tables: KernelTables, gpu: Gpu, deployment: Deployment, window: int
+) -> tuple[PrefillAttention, DecodeAttention]:
+    model, tp = deployment.model, deployment.tp
+    shape = AttentionShape(
+        num_heads=model.num_heads // tp,
+        num_kv_heads=max(model.num_kv_heads // tp, 1),
+        head_dim=model.head_dim,
+        window=window,
+        kv_dtype=deployment.kv_dtype,
+    )
+    return PrefillAttention(tables, gpu, shape), DecodeAttention(tables, shape)
+
+
+def _experts(
+    tables: KernelTables, deployment: Deployment, profile: EngineProfile
+) -> Experts:
+    model, moe_tp = deployment.model, deployment.tp // deployment.ep
+    moe_slice = MoeSlice(
+        model.hidden_size,
+        model.moe_intermediate_size,
+        model.top_k,
+        model.num_experts,
+        moe_tp,
+        deployment.ep,
+    )
+    inter = model.moe_intermediate_size // moe_tp
+    table = profile.moe_table(tables.gpu, model.num_experts, inter)
+    return Experts(tables, table, deployment.dtype, moe_slice, profile.moe)
+
+
+def _check_split(model: ModelShape, tp: int, ep: int) -> None:
+    key = f"parallel.tensor_parallel_size = {tp}"
+    if model.num_heads % tp:
+        raise ConfigError(
+            f"{key}: must divide the {model.num_heads} attention heads of {model.name}"
+        )
+    if model.num_kv_heads % tp and tp % model.num_kv_heads:
+        raise ConfigError(
+            f"{key}: must divide, or be a multiple of, the"
+            f" {model.num_kv_heads} KV heads of {model.name}"
+        )
+    width = model.moe_intermediate_size if model.is_moe else model.intermediate_size
+    if width % (tp // ep):
+        raise ConfigError(f"{key}: must divide the FFN width {width} of {model.name}")
+    if ep > 1 and (not model.is_moe or model.num_experts % ep):
+        raise ConfigError(
+            f"parallel.expert_parallel_size = {ep}: must divide the"
+            f" {model.num_experts} experts of {model.name}"
+        )

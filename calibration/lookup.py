@@ -1,0 +1,28 @@
+"""One wording for a name that a catalogue does not hold."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from sim.config_errors import clip
+from sim.errors import ConfigError
+
+
+def unknown_name(kind: str, name: str, allowed: Iterable[str]) -> ConfigError:
+    """The error to raise for an unknown name, with a suggestion and what is allowed.
+
+    Args:
+        kind: what the name should have been, as the user calls it ("GPU").
+        name: what was given.
+        allowed: the names that exist.
+
+    Returns:
+        A one-line `ConfigError`, not raised yet.
+    """
+    names = sorted(allowed)
+    folded = {known.casefold(): known for known in names}
+    given = clip(name)
+    close = difflib.get_close_matches(given.casefold(), list(folded), n=1, cutoff=0.5)
+    hint = f' (did you mean "{folded[close[0]]}"?)' if close else ""
+    return ConfigError(f'unknown {kind} "{given}"{hint}; allowed: {", ".join(names)}')

@@ -1,0 +1,35 @@
+"""How many KV tokens fit beside a model's weights."""
+
+from __future__ import annotations
+
+import math
+
+from calibration.hardware import Gpu
+from calibration.kernels.model_kernels import Deployment
+from sim.errors import ConfigError
+
+
+def kv_cache_tokens(gpu: Gpu, deployment: Deployment, utilization: float) -> int:
+    """KV capacity of a replica in tokens.
+
+    As vLLM sizes it: ``utilization`` of HBM, less weights, collectives' buffers,
+    context and workspaces, over the bytes of a token. Weights are taken as split
+    evenly over the group.
+
+    Raises:
+        ConfigError: If the weights alone do not fit.
+    """
+    shape, tp = deployment.model, deployment.tp
+    weights = shape.weight_bytes(deployment.dtype).total
+    usable = math.floor(gpu.hbm_bytes * utilization) - gpu.reserved_bytes(tp)
+    free = usable - weights // tp
+    if free <= 0:
+        raise ConfigError(
+            f"model.name = {shape.name}: does not fit in memory:"
+            f" {weights / 1e9:.1f} GB of {deployment.dtype} weights on"
+            f" {tp} x {gpu.name},"
+            f" which have {max(usable, 0) * tp / 1e9:.1f} GB for them"
+        )
+    copies = max(tp // shape.num_kv_heads, 1)
+    per_token = shape.kv_bytes_per_token(deployment.kv_dtype) * copies / tp
+    return int(free / per_token)

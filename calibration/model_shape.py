@@ -1,0 +1,200 @@
+"""The shape of a transformer: what its sizes say about parameters, weights and KV.
+
+Grouped-query attention, a gated feed-forward part that is dense or a mixture of experts
+in every layer, RMS norms: the Llama, Mistral, Mixtral, Qwen3 and gpt-oss families.
+"""
+
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass
+from typing import Final
+
+from sim.errors import ConfigError
+
+# Bits per weight. mxfp4: 4-bit values and one 8-bit scale per block of 32 (OCP
+# Microscaling Formats specification 1.0, section 5).
+_BITS: Final = {"bfloat16": 16.0, "fp8": 8.0, "mxfp4": 4.25}
+_KV_BYTES: Final = {"bfloat16": 2, "fp8": 1}
+_GATED_MATRICES: Final = 3  # gate, up and down projections
+
+
+@dataclass(frozen=True, slots=True)
+class ByComponent:
+    """A quantity per component of the whole model: parameters, or weight bytes."""
+
+    attention: int
+    router: int
+    expert: int
+    dense_ffn: int
+    embedding: int
+    lm_head: int
+    norm: int
+
+    @property
+    def total(self) -> int:
+        """The sum over all components."""
+        return sum(astuple(self))
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """The sizes of one model; every layer is alike but for its attention window.
+
+    Attributes:
+        name: catalogue name, or path of its config.json.
+        num_layers: transformer layers.
+        hidden_size: width of the residual stream.
+        num_heads: query heads.
+        num_kv_heads: key and value heads.
+        head_dim: width of a head.
+        intermediate_size: width of the dense feed-forward part, 0 in MoE models.
+        num_experts: experts per layer, 0 in dense models.
+        top_k: experts per token, 0 in dense models.
+        moe_intermediate_size: width of one expert, 0 in dense models.
+        vocab_size: rows of the embedding.
+        tie_word_embeddings: the LM head is the embedding.
+        layer_windows: attention window of each layer in tokens, 0 = full attention.
+        max_position_embeddings: longest context the model was made for.
+        native_dtype: format the weights are published in.
+        qkv_bias: the query, key and value projections have biases.
+        output_bias: the output projection has a bias.
+        ffn_bias: router and expert (or dense) projections have biases.
+        qk_norm: queries and keys are normalised per head.
+        attention_sinks: one learned sink logit per query head.
+    """
+
+    name: str
+    num_layers: int
+    hidden_size: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    intermediate_size: int
+    num_experts: int
+    top_k: int
+    moe_intermediate_size: int
+    vocab_size: int
+    tie_word_embeddings: bool
+    layer_windows: tuple[int, ...]
+    max_position_embeddings: int
+    native_dtype: str = "bfloat16"
+    qkv_bias: bool = False
+    output_bias: bool = False
+    ffn_bias: bool = False
+    qk_norm: bool = False
+    attention_sinks: bool = False
+
+    @property
+    def is_moe(self) -> bool:
+        """Whether the feed-forward part is a mixture of experts."""
+        return self.num_experts > 0
+
+    @property
+    def num_moe_layers(self) -> int:
+        """Layers with experts: all or none."""
+        return self.num_layers if self.is_moe else 0
+
+    @property
+    def sliding_window(self) -> int:
+        """Tokens seen by the windowed layers; 0 if no layer is windowed."""
+        return max(self.layer_windows)
+
+    @property
+    def windowed_layers(self) -> int:
+        """Layers whose attention is limited to a window."""
+        return sum(window > 0 for window in self.layer_windows)
+
+    def expert_bytes(self, dtype: str) -> float:
+        """Weight bytes of one expert in one layer.
+
+        Raises:
+            ConfigError: if `dtype` is not a weight format of this model.
+        """
+        _, quantised = self._formats(dtype)
+        matrices = _GATED_MATRICES * self.hidden_size * self.moe_intermediate_size
+        biases = self._ffn_biases(self.moe_intermediate_size)
+        return matrices * quantised + biases * _BITS["bfloat16"] / 8
+
+    def params(self) -> ByComponent:
+        """Parameter counts of the whole model."""
+        return self._by_component(1.0, 1.0, 1.0)
+
+    def weight_bytes(self, dtype: str) -> ByComponent:
+        """Bytes of the whole model's weights, rounded to whole bytes per component.
+
+        Router, embedding, LM head, norms and biases stay bfloat16 in every format;
+        mxfp4 packs the experts only, fp8 also attention and dense feed-forward.
+
+        Args:
+            dtype: "bfloat16", "fp8", or "mxfp4" for MoE models.
+
+        Raises:
+            ConfigError: if `dtype` is not a weight format of this model.
+        """
+        dense, expert = self._formats(dtype)
+        return self._by_component(dense, expert, _BITS["bfloat16"] / 8)
+
+    def kv_bytes_per_token_layer(self, kv_dtype: str) -> int:
+        """Bytes of one token's keys and values in one layer.
+
+        Raises:
+            ConfigError: if `kv_dtype` is not "bfloat16" or "fp8".
+        """
+        if kv_dtype not in _KV_BYTES:
+            raise ConfigError(f'KV dtype "{kv_dtype}"; allowed: bfloat16, fp8')
+        return 2 * self.num_kv_heads * self.head_dim * _KV_BYTES[kv_dtype]
+
+    def kv_bytes_per_token(self, kv_dtype: str) -> int:
+        """Bytes of one token's keys and values in all layers, windowed ones too.
+
+        Raises:
+            ConfigError: if `kv_dtype` is not "bfloat16" or "fp8".
+        """
+        return self.num_layers * self.kv_bytes_per_token_layer(kv_dtype)
+
+    def _formats(self, dtype: str) -> tuple[float, float]:
+        """Bytes per weight of (attention and dense FFN, experts)."""
+        allowed = tuple(_BITS) if self.is_moe else tuple(_KV_BYTES)
+        if dtype not in allowed:
+            raise ConfigError(
+                f'{self.name}: weight dtype "{dtype}"; allowed: {", ".join(allowed)}'
+            )
+        dense = "bfloat16" if dtype == "mxfp4" else dtype
+        return _BITS[dense] / 8, _BITS[dtype] / 8
+
+    def _by_component(self, dense: float, expert: float, plain: float) -> ByComponent:
+        """Sum per component: dense, expert and unquantised weights times a factor."""
+        layers, hidden = self.num_layers, self.hidden_size
+        width, kv_width = self._widths()
+        attention = 2 * hidden * (width + kv_width) * dense
+        attention += self._attention_extras() * plain
+        router = hidden * self.num_experts + self.ffn_bias * self.num_experts
+        matrices = _GATED_MATRICES * hidden * self.moe_intermediate_size * expert
+        biases = self._ffn_biases(self.moe_intermediate_size) * plain
+        ffn = _GATED_MATRICES * hidden * self.intermediate_size * dense
+        ffn += self._ffn_biases(self.intermediate_size) * plain
+        embedding = self.vocab_size * hidden
+        return ByComponent(
+            attention=round(layers * attention),
+            router=round(layers * router * plain),
+            expert=round(layers * self.num_experts * (matrices + biases)),
+            dense_ffn=round(layers * ffn),
+            embedding=round(embedding * plain),
+            lm_head=0 if self.tie_word_embeddings else round(embedding * plain),
+            norm=round((2 * layers + 1) * hidden * plain),
+        )
+
+    def _widths(self) -> tuple[int, int]:
+        return self.num_heads * self.head_dim, self.num_kv_heads * self.head_dim
+
+    def _attention_extras(self) -> int:
+        """Unquantised attention parameters of one layer: biases, norms, sinks."""
+        width, kv_width = self._widths()
+        biases = self.qkv_bias * (width + 2 * kv_width)
+        biases += self.output_bias * self.hidden_size
+        norms = self.qk_norm * 2 * self.head_dim
+        return biases + norms + self.attention_sinks * self.num_heads
+
+    def _ffn_biases(self, width: int) -> int:
+        """Biases of one gated feed-forward part or expert, 0 if there is none."""
+        return (2 * width + self.hidden_size) * bool(self.ffn_bias and width)

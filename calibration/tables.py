@@ -1,0 +1,194 @@
+"""Read-only access to the packed kernel timings of one GPU.
+
+`load_tables("h100_sxm")` reads one file, checks its SHA-256 and decodes nothing; a
+column is decompressed when it is first asked for. Run time needs NumPy only. How the
+packs are built: `calibration.build_pack`.
+
+Tables and their columns (keys in sorting order; `latency_ns` is always there too):
+
+* ``prefill_attention``: kv_dtype, num_heads, num_key_value_heads, head_dim,
+  window_size (0 = full), batch_size, isl. Heads are per GPU; no prefix.
+* ``decode_attention``: the same with `step` (past KV length) for isl.
+* ``gemm``: dtype, n, k, m.
+* ``moe``, and ``moe_untuned`` on H100 (Triton without tuned configurations): dtype,
+  hidden_size, inter_size, topk, num_experts, moe_tp_size, moe_ep_size, distribution,
+  num_tokens. Sizes are of the whole model, `num_tokens` those of all ranks.
+* ``custom_allreduce``: backend ("graph" or "eager"), num_gpus, message_size (bytes).
+* ``nccl``: op_name, num_gpus, message_size (bytes). As in nccl-tests, a message is the
+  whole buffer: the gathered output of all_gather, the full input of the other three.
+
+Data types are spelled "bfloat16", "fp8" and "mxfp4" (4-bit expert weights, bf16 math).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration import pack_format
+from calibration.lookup import unknown_name
+from sim.errors import ConfigError
+
+DATA_DIR: Final = Path(__file__).parent / "data"
+
+Column = NDArray[Any]
+
+
+class KernelTables:
+    """The packed tables of one GPU, decoded lazily, one column at a time.
+
+    Attributes:
+        gpu: catalogue name of the GPU, such as "h100_sxm".
+        sha256: SHA-256 of the pack, to identify the calibration of a run.
+        provenance: table name -> where the table comes from and what was modified.
+    """
+
+    __slots__ = ("_archive", "_columns", "gpu", "provenance", "sha256")
+
+    def __init__(self, gpu: str, content: bytes, provenance: Mapping[str, Any]) -> None:
+        self.gpu: Final = gpu
+        self.sha256: Final = pack_format.sha256(content)
+        self.provenance: Final = provenance
+        self._archive = np.load(io.BytesIO(content), allow_pickle=False)
+        self._columns: dict[str, Mapping[str, Column]] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the tables this GPU has."""
+        return tuple(sorted(self.provenance))
+
+    def columns(self, table: str) -> Mapping[str, Column]:
+        """All columns of a table: integers as int64, strings as NumPy strings.
+
+        Rows are unique and sorted by the key columns from left to right, the order in
+        which the module lists them. A column is decoded when it is first looked at.
+
+        Args:
+            table: one of `names`.
+
+        Returns:
+            Column name -> read-only array; all of the same length.
+
+        Raises:
+            ConfigError: if this GPU has no such table.
+        """
+        if table not in self.provenance:
+            raise unknown_name(f"kernel table of {self.gpu}", table, self.names)
+        if table not in self._columns:
+            self._columns[table] = _LazyColumns(self._archive, table)
+        return self._columns[table]
+
+    def select(self, table: str, **equals: int | str) -> dict[str, Column]:
+        """The rows of a table in which some columns have the given values.
+
+        `select("gemm", dtype="bfloat16", n=4096, k=2048)` gives `m`, ascending, and
+        `latency_ns`. A value that was not measured gives arrays of length zero.
+
+        Args:
+            table: one of `names`.
+            **equals: column name -> the value its rows must have.
+
+        Returns:
+            The columns not fixed by `equals`, in key order, `latency_ns` last.
+
+        Raises:
+            ConfigError: if there is no such table or column.
+        """
+        columns = self.columns(table)
+        for column in equals:
+            if column not in columns:
+                raise unknown_name(f"column of {table}", column, columns)
+        mask = np.ones(len(columns[pack_format.LATENCY]), dtype=np.bool_)
+        for column, value in equals.items():
+            mask &= columns[column] == value
+        rows = np.flatnonzero(mask)
+        return {name: columns[name][rows] for name in columns if name not in equals}
+
+
+class _LazyColumns(Mapping[str, Column]):
+    """The columns of one table; decoding waits until a column is looked at."""
+
+    __slots__ = ("_archive", "_decoded", "_names", "_table")
+
+    def __init__(self, archive: Any, table: str) -> None:
+        members = (name.partition("/") for name in archive.files)
+        names = (column for owner, _, column in members if owner == table)
+        self._archive = archive
+        self._table = table
+        self._names = [n for n in names if not n.endswith(pack_format.VALUES_SUFFIX)]
+        self._decoded: dict[str, Column] = {}
+
+    def __getitem__(self, column: str) -> Column:
+        if column not in self._decoded:
+            if column not in self._names:
+                raise KeyError(column)
+            self._decoded[column] = self._decode(f"{self._table}/{column}")
+        return self._decoded[column]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def _decode(self, member: str) -> Column:
+        packed: Column = self._archive[member]
+        values = member + pack_format.VALUES_SUFFIX
+        if values in self._archive:
+            decoded: Column = self._archive[values][packed]
+        else:
+            decoded = packed.astype(np.int64)
+        decoded.flags.writeable = False
+        return decoded
+
+
+def load_tables(gpu: str, data_dir: Path = DATA_DIR) -> KernelTables:
+    """The packed kernel timings of a GPU, checked against their provenance.
+
+    Args:
+        gpu: catalogue name ("h100_sxm").
+        data_dir: folder of the packs; the ones shipped by default.
+
+    Raises:
+        ConfigError: if the GPU is not profiled, or a file is missing or corrupt.
+    """
+    provenance = _provenance(data_dir)
+    if gpu not in provenance:
+        raise unknown_name("profiled GPU", gpu, provenance)
+    entry = provenance[gpu]
+    path = data_dir / entry["file"]
+    content = _read(path)
+    if pack_format.sha256(content) != entry["sha256"]:
+        raise ConfigError(
+            f"{path}: corrupt: its SHA-256 is not the one in {pack_format.PROVENANCE}; "
+            "reinstall, or rebuild with python -m calibration.build_pack"
+        )
+    return KernelTables(gpu, content, MappingProxyType(entry["tables"]))
+
+
+def _provenance(data_dir: Path) -> dict[str, Any]:
+    path = data_dir / pack_format.PROVENANCE
+    try:
+        provenance = json.loads(_read(path))
+        schema, gpus = provenance["schema"], provenance["gpus"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path}: not a provenance file: {error}") from error
+    if schema != pack_format.SCHEMA or not isinstance(gpus, dict):
+        raise ConfigError(
+            f"{path}: schema: {schema!r}; allowed: {pack_format.SCHEMA!r}"
+        )
+    return gpus
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read: {error.strerror}") from error

@@ -1,0 +1,61 @@
+"""Energy of GPU boards: additive in time, waiting, HBM bytes and FLOPs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sim.units import s_from_ns
+
+
+@dataclass(frozen=True, slots=True)
+class EnergySplit:
+    """Joules of one iteration over all GPUs of a replica."""
+
+    run_j: float
+    wait_j: float
+    hbm_j: float
+    flop_j: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PowerModel:
+    """E = P_run (t - t_wait) + P_gap t_wait + e_b B + e_f F, at most P_cap t.
+
+    Fitted to public board-power measurements (ML.ENERGY leaderboard v3); parameters
+    and their confidence come with the GPU catalogue. Kernel times were measured under
+    the power cap, so the cap clamps energy and does not slow anything down.
+
+    Attributes:
+        num_gpus: GPUs of the replica.
+        run_w: Board power while kernels run, beyond HBM and FLOP energy.
+        gap_w: Board power while waiting for the host or in a collective.
+        idle_w: Board power with a model loaded and nothing to do.
+        cap_w: Board power limit.
+        hbm_pj_per_byte: Energy per HBM byte.
+        pj_per_flop: Energy per floating-point operation.
+    """
+
+    num_gpus: int
+    run_w: float
+    gap_w: float
+    idle_w: float
+    cap_w: float
+    hbm_pj_per_byte: float
+    pj_per_flop: float
+
+    def split(
+        self, *, duration_ns: int, wait_ns: int, hbm_bytes: int, flops: int
+    ) -> EnergySplit:
+        """Energy of an iteration; parts shrink together where the cap binds."""
+        run_j = self.num_gpus * self.run_w * s_from_ns(duration_ns - wait_ns)
+        wait_j = self.num_gpus * self.gap_w * s_from_ns(wait_ns)
+        hbm_j = self.hbm_pj_per_byte * hbm_bytes * 1e-12
+        flop_j = self.pj_per_flop * flops * 1e-12
+        cap_j = self.num_gpus * self.cap_w * s_from_ns(duration_ns)
+        total_j = run_j + wait_j + hbm_j + flop_j
+        keep = min(cap_j / total_j, 1.0) if total_j > 0 else 1.0
+        return EnergySplit(run_j * keep, wait_j * keep, hbm_j * keep, flop_j * keep)
+
+    def idle_j(self, duration_ns: int) -> float:
+        """Energy of an idle replica."""
+        return self.num_gpus * self.idle_w * s_from_ns(duration_ns)

@@ -1,0 +1,61 @@
+"""What one iteration costs, and the role that prices a plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from sim.plan import StepPlan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepCost:
+    """Price of one iteration of a replica; bytes, FLOPs and joules over all its GPUs.
+
+    Attributes:
+        duration_ns: Start to end, host overhead included.
+        wait_ns: Part of it in which the GPUs sit in a collective or wait for the host.
+        extrapolated_ns: Part of it that lies outside profiled ranges.
+        expert_weight_bytes: HBM bytes of expert weights (touched experts only).
+        other_weight_bytes: HBM bytes of all other weights.
+        kv_bytes: HBM bytes of KV cache read and written.
+        activation_bytes: HBM bytes of activations.
+        link_bytes: Bytes over the GPU interconnect.
+        flops: Floating-point operations, without padding.
+        energy_run_j: Energy of busy GPUs beyond the parts below.
+        energy_wait_j: Energy while waiting.
+        energy_hbm_j: Energy of moving HBM bytes.
+        energy_flop_j: Energy of arithmetic.
+    """
+
+    duration_ns: int
+    wait_ns: int
+    extrapolated_ns: int
+    expert_weight_bytes: int
+    other_weight_bytes: int
+    kv_bytes: int
+    activation_bytes: int
+    link_bytes: int
+    flops: int
+    energy_run_j: float
+    energy_wait_j: float
+    energy_hbm_j: float
+    energy_flop_j: float
+
+    @property
+    def energy_j(self) -> float:
+        """Total energy of the iteration."""
+        return (
+            self.energy_run_j
+            + self.energy_wait_j
+            + self.energy_hbm_j
+            + self.energy_flop_j
+        )
+
+
+class StepPricer(Protocol):
+    """Prices a plan; pure, so equal arguments give equal costs."""
+
+    def price(self, plan: StepPlan, decoding: int, context_tokens: int) -> StepCost:
+        """Cost of ``plan`` for ``decoding`` rows that attend to ``context_tokens``."""
+        ...

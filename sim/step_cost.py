@@ -1,0 +1,261 @@
+"""Price of an iteration: kernels of every layer span, host overhead, bytes, energy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from sim.energy import PowerModel
+from sim.kernel_times import KernelTimes
+from sim.model_work import ModelWork, attended_pairs
+from sim.plan import LayerSpan, StepPlan
+from sim.step import StepCost
+
+
+class Coverage(Protocol):
+    """Expected experts a batch touches in one layer."""
+
+    def touched(self, decode_tokens: int, chunks: tuple[int, ...] = ()) -> float:
+        """Experts touched by decode tokens and chunks of prompts."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class HostTimes:
+    """Host overhead by kind of iteration, in which the GPUs wait (ns).
+
+    Attributes:
+        decode_ns: Decodes only.
+        prefill_ns: Prompts only, through all layers.
+        mixed_ns: Prompts through all layers together with decodes.
+        layered_ns: Prompts through one layer group.
+    """
+
+    decode_ns: int
+    prefill_ns: int
+    mixed_ns: int
+    layered_ns: int
+
+
+@dataclass(slots=True)
+class _Sums:
+    """Running sums over the spans of one plan."""
+
+    ns: int = 0
+    wait_ns: int = 0
+    extrapolated_ns: int = 0
+    expert_weight_bytes: int = 0
+    other_weight_bytes: int = 0
+    kv_bytes: int = 0
+    activation_bytes: int = 0
+    link_bytes: int = 0
+    flops: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _RowCost:
+    """What one layer costs for its rows, attention apart."""
+
+    ns: int
+    wait_ns: int
+    extrapolated_ns: int
+    expert_weight_bytes: int
+    other_weight_bytes: int
+    activation_bytes: int
+    link_bytes: int
+    flops: int
+
+
+class StepCostModel:
+    """Closed form of an iteration: kernels run one after the other.
+
+    Per span and layer: projections, norms, attention of each prompt chunk with its
+    prefix, attention of the decode batch over its context, experts or dense FFN, and
+    all-reduces; per iteration: embedding, LM head, sampling and host overhead. Rows
+    are padded to the engine's CUDA-graph sizes. Costs of rows repeat and are kept;
+    attention, which changes every iteration, is computed.
+
+    Args:
+        kernels: Kernel times of the model on one GPU.
+        coverage: Experts touched by a batch; None for dense models.
+        work: Bytes and FLOPs of the model.
+        host: Host overhead.
+        padded: Maps rows to (rows that run, whether a CUDA graph replays them).
+        power: Energy of an iteration.
+    """
+
+    def __init__(
+        self,
+        *,
+        kernels: KernelTimes,
+        coverage: Coverage | None,
+        work: ModelWork,
+        host: HostTimes,
+        padded: Callable[[int], tuple[int, bool]],
+        power: PowerModel,
+    ) -> None:
+        self._kernels = kernels
+        self._coverage = coverage
+        self._work = work
+        self._host = host
+        self._padded = padded
+        self._power = power
+        self._rows: dict[tuple[int, tuple[int, ...]], _RowCost] = {}
+        self._heads: dict[tuple[int, int], tuple[int, int, int]] = {}
+
+    def price(self, plan: StepPlan, decoding: int, context_tokens: int) -> StepCost:
+        """Cost of ``plan`` for ``decoding`` rows that attend to ``context_tokens``."""
+        sums = self._sum(plan, decoding, context_tokens)
+        host_ns = self._host_ns(plan, decoding)
+        duration_ns, wait_ns = sums.ns + host_ns, sums.wait_ns + host_ns
+        energy = self._power.split(
+            duration_ns=duration_ns,
+            wait_ns=wait_ns,
+            hbm_bytes=(
+                sums.expert_weight_bytes
+                + sums.other_weight_bytes
+                + sums.kv_bytes
+                + sums.activation_bytes
+            ),
+            flops=sums.flops,
+        )
+        return StepCost(
+            duration_ns=duration_ns,
+            wait_ns=wait_ns,
+            extrapolated_ns=sums.extrapolated_ns,
+            expert_weight_bytes=sums.expert_weight_bytes,
+            other_weight_bytes=sums.other_weight_bytes,
+            kv_bytes=sums.kv_bytes,
+            activation_bytes=sums.activation_bytes,
+            link_bytes=sums.link_bytes,
+            flops=sums.flops,
+            energy_run_j=energy.run_j,
+            energy_wait_j=energy.wait_j,
+            energy_hbm_j=energy.hbm_j,
+            energy_flop_j=energy.flop_j,
+        )
+
+    def kernel_ns(self, plan: StepPlan, decoding: int, context_tokens: int) -> int:
+        """Duration of ``plan`` without host overhead."""
+        return self._sum(plan, decoding, context_tokens).ns
+
+    def _sum(self, plan: StepPlan, decoding: int, context_tokens: int) -> _Sums:
+        sums = _Sums()
+        for span in plan.spans:
+            self._add_span(sums, span, decoding if span.decode else 0)
+        if decoding and plan.spans[0].decode:
+            self._add_decode_attention(sums, decoding, context_tokens)
+        self._add_head(sums, plan, decoding)
+        return sums
+
+    def _host_ns(self, plan: StepPlan, decoding: int) -> int:
+        layers = sum(span.layers for span in plan.spans if span.prefill)
+        if not layers:
+            return self._host.decode_ns
+        if layers < self._work.num_layers:
+            return self._host.layered_ns
+        return self._host.mixed_ns if decoding else self._host.prefill_ns
+
+    def _add_span(self, sums: _Sums, span: LayerSpan, decoding: int) -> None:
+        chunks = tuple(chunk.tokens for chunk in span.prefill)
+        if not chunks and not decoding:
+            return
+        key = (decoding, chunks)
+        row = self._rows.get(key)
+        if row is None:
+            row = self._rows[key] = self._row_cost(decoding, chunks)
+        layers = span.layers
+        sums.ns += layers * row.ns
+        sums.wait_ns += layers * row.wait_ns
+        sums.extrapolated_ns += layers * row.extrapolated_ns
+        sums.expert_weight_bytes += layers * row.expert_weight_bytes
+        sums.other_weight_bytes += layers * row.other_weight_bytes
+        sums.activation_bytes += layers * row.activation_bytes
+        sums.link_bytes += layers * row.link_bytes
+        sums.flops += layers * row.flops
+        if chunks:
+            self._add_prefill_attention(sums, span)
+
+    def _row_cost(self, decoding: int, chunks: tuple[int, ...]) -> _RowCost:
+        kernels, work = self._kernels, self._work
+        rows = decoding + sum(chunks)
+        run, graph = self._padded(rows)
+        reduce = kernels.all_reduce(run, graph=graph)
+        touched = self._coverage.touched(decoding, chunks) if self._coverage else 0.0
+        timed = (
+            kernels.linear(run),
+            kernels.elementwise(run),
+            kernels.experts(run, touched),
+        )
+        wait_ns = work.reductions * reduce.ns
+        outside = work.reductions * reduce.extrapolated_ns
+        return _RowCost(
+            ns=sum(t.ns for t in timed) + wait_ns,
+            wait_ns=wait_ns,
+            extrapolated_ns=sum(t.extrapolated_ns for t in timed) + outside,
+            expert_weight_bytes=round(touched * work.expert_bytes),
+            other_weight_bytes=work.layer_weight_bytes,
+            activation_bytes=rows * work.row_activation_bytes,
+            link_bytes=rows * work.reductions * work.all_reduce_bytes,
+            flops=rows * work.row_flops,
+        )
+
+    def _add_prefill_attention(self, sums: _Sums, span: LayerSpan) -> None:
+        chunks = tuple((chunk.start, chunk.tokens) for chunk in span.prefill)
+        work = self._work
+        windowed = work.windowed_before[span.last] - work.windowed_before[span.first]
+        for layers, window in ((span.layers - windowed, 0), (windowed, work.window)):
+            if not layers:
+                continue
+            timed = self._kernels.prefill_attention(chunks, windowed=window > 0)
+            sums.ns += layers * timed.ns
+            sums.extrapolated_ns += layers * timed.extrapolated_ns
+            for prefix, tokens in chunks:
+                read = min(prefix, window) if window else prefix
+                # Keys and values: the prefix is read, the chunk written and read.
+                sums.kv_bytes += layers * (read + 2 * tokens) * work.kv_bytes
+                pairs = attended_pairs(prefix, tokens, window)
+                sums.flops += layers * pairs * work.pair_flops
+
+    def _add_decode_attention(
+        self, sums: _Sums, decoding: int, context_tokens: int
+    ) -> None:
+        work = self._work
+        windowed = work.windowed_before[work.num_layers]
+        groups = ((work.num_layers - windowed, 0), (windowed, work.window))
+        for layers, window in groups:
+            if not layers:
+                continue
+            timed = self._kernels.decode_attention(
+                decoding, context_tokens, windowed=window > 0
+            )
+            sums.ns += layers * timed.ns
+            sums.extrapolated_ns += layers * timed.extrapolated_ns
+            seen = min(context_tokens, decoding * window) if window else context_tokens
+            sums.kv_bytes += layers * (seen + decoding) * work.kv_bytes
+            sums.flops += layers * seen * work.pair_flops
+
+    def _add_head(self, sums: _Sums, plan: StepPlan, decoding: int) -> None:
+        """Embedding where layer 0 runs, LM head on decodes and prompts' last tokens.
+
+        The engines modelled compute logits for every prompt in the batch in every
+        iteration, also before its last chunk or group.
+        """
+        prompts = sum(len(span.prefill) for span in plan.spans)
+        entering = sum(c.tokens for c in plan.spans[0].prefill)
+        decoding = decoding if plan.spans[0].decode else 0
+        key = (decoding + entering, decoding + prompts)
+        known = self._heads.get(key)
+        if known is None:
+            run, graph = self._padded(key[0])
+            timed = self._kernels.head(run, key[1], graph=graph)
+            wait = self._kernels.all_reduce(run, graph=graph).ns
+            known = self._heads[key] = (timed.ns, wait, timed.extrapolated_ns)
+        ns, wait_ns, outside = known
+        sums.ns += ns
+        sums.wait_ns += wait_ns
+        sums.extrapolated_ns += outside
+        sums.other_weight_bytes += self._work.head_weight_bytes
+        sums.flops += key[1] * self._work.head_flops
+        sums.link_bytes += key[0] * self._work.all_reduce_bytes

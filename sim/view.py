@@ -1,0 +1,104 @@
+"""What a scheduler may know: queues, progress and free memory, never output lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from sim.plan import StepPlan
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedRequest:
+    """A request in the waiting queue.
+
+    ``tokens`` must be prefilled before its next token: the prompt, plus whatever it
+    had generated when it was preempted (``resumed`` is true then).
+    """
+
+    id: int
+    tokens: int
+    resumed: bool = False
+
+
+@dataclass(slots=True)
+class PrefillState:
+    """Progress of one admitted prompt; only the engine writes it.
+
+    Attributes:
+        id: Request id.
+        tokens: Tokens to prefill in all.
+        computed: Tokens that went through every layer.
+        chunk: Tokens in flight between two layers, 0 when none are.
+        layers_done: Layers the chunk in flight went through.
+    """
+
+    id: int
+    tokens: int
+    computed: int = 0
+    chunk: int = 0
+    layers_done: int = 0
+
+    @property
+    def remaining(self) -> int:
+        """Prompt tokens that no layer has seen yet."""
+        return self.tokens - self.computed - self.chunk
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLimits:
+    """The engine's options, in vLLM's words, and the model's layer count."""
+
+    num_layers: int
+    max_num_batched_tokens: int
+    max_num_seqs: int
+    max_model_len: int
+    block_size: int
+
+    def blocks(self, tokens: int) -> int:
+        """KV blocks that hold ``tokens`` tokens."""
+        return -(-tokens // self.block_size)
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerView:
+    """One replica as its scheduler sees it, before an iteration.
+
+    Attributes:
+        waiting: Waiting requests, first come first served; preempted ones in front.
+        prefilling: Admitted prompts that are not finished, oldest first.
+        num_decoding: Requests that decode one token per iteration.
+        decode_blocks: KV blocks those need for the coming token.
+        free_blocks: KV blocks nobody holds.
+        newest_decoding: Iterates (request id, KV tokens stored) of the decoding
+            requests, newest first.
+    """
+
+    waiting: Sequence[QueuedRequest]
+    prefilling: Sequence[PrefillState]
+    num_decoding: int
+    decode_blocks: int
+    free_blocks: int
+    newest_decoding: Callable[[], Iterator[tuple[int, int]]]
+
+
+class Scheduler(Protocol):
+    """A policy: a pure function from a view to the plan of one iteration.
+
+    ``stall_free`` promises that every decoding request advances in every iteration;
+    the engine checks the promise on every plan.
+    """
+
+    @property
+    def stall_free(self) -> bool:
+        """Whether each plan decodes every decoding request in all layers."""
+        ...
+
+    def plan(self, view: SchedulerView) -> StepPlan:
+        """Plan one iteration; only called when there is work."""
+        ...
+
+    def reject_reason(self, prompt_tokens: int) -> str | None:
+        """Why a prompt of this length can never be scheduled, or None."""
+        ...

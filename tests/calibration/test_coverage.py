@@ -1,0 +1,123 @@
+"""Which kernels of which catalogue model are profiled on which GPU."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+
+from calibration.hardware import gpu_names
+from calibration.models import ModelShape, model, model_names
+from calibration.tables import KernelTables, load_tables
+
+MODELS = model_names()
+GPT_OSS = tuple(name for name in MODELS if "gpt-oss" in name)
+MOE = tuple(name for name in MODELS if model(name).is_moe)
+PROFILED = [
+    (gpu, name)
+    for gpu in gpu_names()
+    for name in MODELS
+    if not (gpu == "a100_sxm" and name in GPT_OSS)
+]
+BOTH_DISTRIBUTIONS = {"power_law_1.01", "power_law_1.2"}
+
+
+@cache
+def tables(gpu: str) -> KernelTables:
+    return load_tables(gpu)
+
+
+def attention_rows(
+    gpu: str, table: str, shape: ModelShape, tp: int, window: int, kv_dtype: str
+) -> int:
+    rows = tables(gpu).select(
+        table,
+        kv_dtype=kv_dtype,
+        num_heads=shape.num_heads // tp,
+        num_key_value_heads=max(shape.num_kv_heads // tp, 1),
+        head_dim=shape.head_dim,
+        window_size=window,
+    )
+    return len(rows["latency_ns"])
+
+
+def moe_splits(
+    gpu: str, shape: ModelShape, dtype: str
+) -> dict[tuple[int, int], set[str]]:
+    """(TP, EP) -> routing distributions profiled."""
+    rows = tables(gpu).select(
+        "moe",
+        dtype=dtype,
+        hidden_size=shape.hidden_size,
+        inter_size=shape.moe_intermediate_size,
+        topk=shape.top_k,
+        num_experts=shape.num_experts,
+    )
+    splits: dict[tuple[int, int], set[str]] = {}
+    keys = zip(
+        rows["moe_tp_size"].tolist(),
+        rows["moe_ep_size"].tolist(),
+        rows["distribution"].tolist(),
+        strict=True,
+    )
+    for tp, ep, distribution in keys:
+        splits.setdefault((tp, ep), set()).add(distribution)
+    return splits
+
+
+@pytest.mark.parametrize(("gpu", "name"), PROFILED)
+@pytest.mark.parametrize("table", ["prefill_attention", "decode_attention"])
+def test_attention_of_every_model_is_profiled(gpu: str, name: str, table: str) -> None:
+    """TP 1, 2, 4 and 8, every window of the model; fp8 KV except on A100."""
+    shape = model(name)
+    kv_dtypes = ["bfloat16"] if gpu == "a100_sxm" else ["bfloat16", "fp8"]
+    for tp in (1, 2, 4, 8):
+        for window in set(shape.layer_windows):
+            for kv_dtype in kv_dtypes:
+                found = attention_rows(gpu, table, shape, tp, window, kv_dtype)
+                assert found > 100, (tp, window, kv_dtype)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "name"), [(gpu, name) for gpu, name in PROFILED if name in MOE]
+)
+def test_experts_of_every_moe_model_are_profiled(gpu: str, name: str) -> None:
+    """Native format and, where it runs, fp8; TP1, TP2 and EP2, EP4, real routing."""
+    dtypes = ["mxfp4"] if name in GPT_OSS else ["bfloat16", "fp8"]
+    if gpu == "a100_sxm":
+        dtypes = ["bfloat16"]
+    for dtype in dtypes:
+        splits = moe_splits(gpu, model(name), dtype)
+        for split in ((1, 1), (2, 1), (1, 2), (1, 4)):
+            assert splits[split] >= BOTH_DISTRIBUTIONS, (dtype, split)
+
+
+@pytest.mark.parametrize("name", GPT_OSS)
+def test_gpt_oss_is_absent_on_a100(name: str) -> None:
+    """Neither its experts nor its attention (head_dim 64) were profiled there."""
+    shape = model(name)
+    assert moe_splits("a100_sxm", shape, "mxfp4") == {}
+    for table in ("prefill_attention", "decode_attention"):
+        for window in (0, 128):
+            assert attention_rows("a100_sxm", table, shape, 1, window, "bfloat16") == 0
+
+
+def test_dense_products_are_profiled_in_the_formats_the_gpu_runs() -> None:
+    for gpu in gpu_names():
+        assert len(tables(gpu).select("gemm", dtype="bfloat16")["m"]) > 8_000
+        fp8 = len(tables(gpu).select("gemm", dtype="fp8")["m"])
+        assert (fp8 == 0) == (gpu == "a100_sxm")
+
+
+@pytest.mark.parametrize("gpu", gpu_names())
+@pytest.mark.parametrize("num_gpus", [2, 4, 8])
+def test_collectives_of_every_group_are_profiled(gpu: str, num_gpus: int) -> None:
+    """23 sizes of the custom all-reduce, 21 of each NCCL collective."""
+    for backend in ("graph", "eager"):
+        rows = tables(gpu).select(
+            "custom_allreduce", backend=backend, num_gpus=num_gpus
+        )
+        assert rows["message_size"].tolist() == [2**n for n in range(8, 31)]
+    for operation in ("all_gather", "all_reduce", "alltoall", "reduce_scatter"):
+        rows = tables(gpu).select("nccl", op_name=operation, num_gpus=num_gpus)
+        assert rows["message_size"].tolist() == [2**n for n in range(9, 30)]
