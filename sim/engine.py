@@ -1,0 +1,202 @@
+"""State of one replica's engine, advanced one plan at a time; knows no clock."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+from sim.decode_batch import DecodeBatch
+from sim.errors import SimulationError
+from sim.plan import LayerSpan, PrefillChunk, StepPlan
+from sim.request import RequestRecord, TokenRun
+from sim.validation import check_plan
+from sim.view import (
+    EngineLimits,
+    PrefillState,
+    QueuedRequest,
+    Scheduler,
+    SchedulerView,
+)
+
+
+class Engine:
+    """Queues, KV blocks and token counts of a replica under one scheduler.
+
+    The owner calls :meth:`submit` on arrivals, and per iteration :meth:`plan`,
+    :meth:`begin` at its start and :meth:`finish` at its end.
+
+    Attributes:
+        waiting: Requests not admitted, first come first served.
+        prefilling: Admitted prompts in progress, by request id.
+        decoding: Decoding requests.
+        free_blocks: KV blocks nobody holds.
+        preemptions: Evictions so far.
+    """
+
+    def __init__(
+        self, scheduler: Scheduler, limits: EngineLimits, num_blocks: int
+    ) -> None:
+        self._scheduler = scheduler
+        self.limits = limits
+        self.num_blocks = num_blocks
+        self.free_blocks = num_blocks
+        self.waiting: deque[QueuedRequest] = deque()
+        self.prefilling: dict[int, PrefillState] = {}
+        self.decoding = DecodeBatch(limits.block_size)
+        self.preemptions = 0
+        self._records: dict[int, RequestRecord] = {}
+        self._emitted: dict[int, int] = {}
+        self._first_ns: dict[int, int] = {}
+
+    @property
+    def has_work(self) -> bool:
+        """Whether any request waits or runs."""
+        return bool(self._records)
+
+    @property
+    def outstanding(self) -> int:
+        """Requests submitted and not finished."""
+        return len(self._records)
+
+    def submit(self, record: RequestRecord) -> None:
+        """Queue an arrival, or mark it rejected when it can never be served."""
+        request = record.request
+        record.rejected = self._reject_reason(request.prompt_tokens)
+        if record.rejected is None:
+            room = self.limits.max_model_len - request.prompt_tokens
+            record.output_tokens = min(request.output_tokens, room)
+            self._records[request.id] = record
+            self._emitted[request.id] = 0
+            self.waiting.append(QueuedRequest(request.id, request.prompt_tokens))
+
+    def _reject_reason(self, prompt_tokens: int) -> str | None:
+        longest = self.limits.max_model_len - 1
+        if prompt_tokens > longest:
+            limit = f"max_model_len - 1 = {longest}"
+            return f"prompt of {prompt_tokens} tokens exceeds {limit}"
+        return self._scheduler.reject_reason(prompt_tokens)
+
+    def plan(self) -> StepPlan:
+        """Ask the scheduler for the next iteration and check its answer.
+
+        Raises:
+            SimulationError: If the plan breaks a limit, a promise or the work queue.
+        """
+        view = SchedulerView(
+            waiting=self.waiting,
+            prefilling=tuple(self.prefilling.values()),
+            num_decoding=self.decoding.size,
+            decode_blocks=self.decoding.blocks_needed(),
+            free_blocks=self.free_blocks,
+            newest_decoding=self.decoding.newest_first,
+        )
+        plan = self._scheduler.plan(view)
+        check_plan(plan, view, self.limits, stall_free=self._scheduler.stall_free)
+        return plan
+
+    def begin(self, plan: StepPlan, start_ns: int) -> None:
+        """Preempt, admit and reserve the KV blocks of an iteration that starts now."""
+        for request_id in plan.preempted:
+            self._preempt(request_id)
+        for span in plan.spans:
+            if span.prefill and span.first == 0:
+                for chunk in span.prefill:
+                    self._start_chunk(chunk, start_ns)
+        if plan.spans[0].decode:
+            self.free_blocks -= self.decoding.blocks_needed()
+        if self.free_blocks < 0:
+            raise SimulationError(f"KV cache overdrawn by {-self.free_blocks} blocks")
+
+    def _start_chunk(self, chunk: PrefillChunk, start_ns: int) -> None:
+        state = self.prefilling.get(chunk.request_id)
+        if state is None:
+            state = self._admit(chunk.request_id, start_ns)
+        state.chunk = chunk.tokens
+
+    def _admit(self, request_id: int, start_ns: int) -> PrefillState:
+        queued = self.waiting.popleft()
+        if queued.id != request_id:
+            raise SimulationError(
+                f"request {request_id} admitted before {queued.id}, which came first"
+            )
+        state = PrefillState(queued.id, queued.tokens)
+        self.prefilling[queued.id] = state
+        self.free_blocks -= self.limits.blocks(queued.tokens)
+        record = self._records[queued.id]
+        if record.first_scheduled_ns is None:
+            record.first_scheduled_ns = start_ns
+        return state
+
+    def _preempt(self, request_id: int) -> None:
+        member, stored = self.decoding.leave(request_id)
+        self.free_blocks += self.limits.blocks(stored)
+        record = self._records[request_id]
+        self._close_run(record, member.join_tick, self.decoding.tick)
+        record.preemptions += 1
+        self.preemptions += 1
+        tokens = record.request.prompt_tokens + self._emitted[request_id]
+        self.waiting.appendleft(QueuedRequest(request_id, tokens, resumed=True))
+
+    def finish(self, plan: StepPlan, end_ns: int) -> list[RequestRecord]:
+        """Emit the tokens of an iteration that ends now; returns finished requests."""
+        finished = self._finish_decode(end_ns) if plan.spans[0].decode else []
+        for chunk in self._advance_prefill(plan.spans):
+            record = self._finish_chunk(chunk, end_ns)
+            if record is not None:
+                finished.append(record)
+        return finished
+
+    def _finish_decode(self, end_ns: int) -> list[RequestRecord]:
+        if not self.decoding.size:
+            return []
+        finished = []
+        for request_id in self.decoding.advance():
+            member, stored = self.decoding.leave(request_id)
+            record = self._records[request_id]
+            self._close_run(record, member.join_tick, self.decoding.tick)
+            finished.append(self._retire(record, stored, end_ns))
+        return finished
+
+    def _advance_prefill(self, spans: Iterable[LayerSpan]) -> list[PrefillChunk]:
+        """Move chunks through the span's layers; returns those past the last layer."""
+        done = []
+        for span in spans:
+            for chunk in span.prefill:
+                state = self.prefilling[chunk.request_id]
+                state.layers_done = span.last
+                if span.last == self.limits.num_layers:
+                    done.append(chunk)
+        return done
+
+    def _finish_chunk(self, chunk: PrefillChunk, end_ns: int) -> RequestRecord | None:
+        state = self.prefilling[chunk.request_id]
+        state.computed += state.chunk
+        state.chunk = state.layers_done = 0
+        if state.computed < state.tokens:
+            return None
+        del self.prefilling[state.id]
+        record = self._records[state.id]
+        if record.first_token_ns is None:
+            record.first_token_ns = end_ns
+        self._emitted[state.id] += 1
+        self._first_ns[state.id] = end_ns
+        remaining = record.output_tokens - self._emitted[state.id]
+        if remaining:
+            self.decoding.join(state.id, state.tokens, remaining)
+            return None
+        self._close_run(record, self.decoding.tick, self.decoding.tick)
+        return self._retire(record, state.tokens, end_ns)
+
+    def _close_run(self, record: RequestRecord, start: int, stop: int) -> None:
+        request_id = record.request.id
+        first_ns = self._first_ns.pop(request_id)
+        record.runs.append(TokenRun(first_ns, start, stop))
+        self._emitted[request_id] += stop - start
+
+    def _retire(self, record: RequestRecord, stored: int, end_ns: int) -> RequestRecord:
+        request_id = record.request.id
+        self.free_blocks += self.limits.blocks(stored)
+        record.finish_ns = end_ns
+        del self._records[request_id]
+        del self._emitted[request_id]
+        return record

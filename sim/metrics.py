@@ -1,0 +1,132 @@
+"""Latency metrics of a run, with the definitions of ``vllm bench serve``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sim.request import RequestRecord
+from sim.units import ms_from_ns
+
+Int64 = npt.NDArray[np.int64]
+PERCENTILES = (5, 10, 25, 50, 75, 90, 95, 99)
+
+
+@dataclass(frozen=True, slots=True)
+class Slo:
+    """Limits a request must meet, each optional; ``itl_ms`` binds every gap."""
+
+    ttft_ms: float | None = None
+    tpot_ms: float | None = None
+    itl_ms: float | None = None
+    e2el_ms: float | None = None
+
+
+def token_times_ns(record: RequestRecord, decode_end_ns: Int64) -> Int64:
+    """Times (int64 ns) at which each output token of a request left."""
+    parts: list[Int64] = []
+    for run in record.runs:
+        parts.append(np.array([run.first_ns], dtype=np.int64))
+        parts.append(decode_end_ns[run.start : run.stop])
+    return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class LatencySample:
+    """Integer-nanosecond latencies of the finished requests of a run.
+
+    Attributes:
+        ttft_ns: First token minus arrival, per request.
+        e2el_ns: Last token minus arrival, per request.
+        output_tokens: Tokens emitted, per request.
+        itl_ns: Every gap between output tokens, pooled over requests.
+        worst_itl_ns: Largest gap, per request (0 for a single token).
+    """
+
+    ttft_ns: Int64
+    e2el_ns: Int64
+    output_tokens: Int64
+    itl_ns: Int64
+    worst_itl_ns: Int64
+
+    @property
+    def tpot_ms(self) -> npt.NDArray[np.float64]:
+        """(last - first) / (tokens - 1) of each request with two tokens or more."""
+        several = self.output_tokens > 1
+        decode_ns = (self.e2el_ns - self.ttft_ns)[several]
+        return decode_ns / (self.output_tokens[several] - 1) / 1e6
+
+
+def latency_sample(
+    records: Sequence[RequestRecord], decode_end_ns: Sequence[Sequence[int]]
+) -> LatencySample:
+    """Collect latencies; ``decode_end_ns`` holds each replica's decode end times."""
+    ends = [np.asarray(times, dtype=np.int64) for times in decode_end_ns]
+    finished = [record for record in records if record.finish_ns is not None]
+    gaps = [
+        np.diff(token_times_ns(record, ends[record.replica])) for record in finished
+    ]
+    return LatencySample(
+        ttft_ns=_column(r.first_token_ns - r.arrival_ns for r in finished),  # type: ignore[operator]
+        e2el_ns=_column(r.finish_ns - r.arrival_ns for r in finished),  # type: ignore[operator]
+        output_tokens=_column(r.output_tokens for r in finished),
+        itl_ns=np.concatenate(gaps) if gaps else np.empty(0, dtype=np.int64),
+        worst_itl_ns=_column(int(g.max()) if g.size else 0 for g in gaps),
+    )
+
+
+def _column(values: object) -> Int64:
+    return np.fromiter(values, dtype=np.int64)  # type: ignore[call-overload,no-any-return]
+
+
+def meets_slo(sample: LatencySample, slo: Slo) -> npt.NDArray[np.bool_]:
+    """Whether each finished request meets ALL limits (a single token has TPOT 0)."""
+    decode_ns = sample.e2el_ns - sample.ttft_ns
+    steps = np.maximum(sample.output_tokens - 1, 1)
+    limits = (
+        (sample.ttft_ns, slo.ttft_ms),
+        (decode_ns / steps, slo.tpot_ms),
+        (sample.worst_itl_ns, slo.itl_ms),
+        (sample.e2el_ns, slo.e2el_ms),
+    )
+    met = np.ones(sample.ttft_ns.size, dtype=np.bool_)
+    for values, limit_ms in limits:
+        if limit_ms is not None:
+            met &= values <= limit_ms * 1e6
+    return met
+
+
+def summarise(values_ms: Sequence[float], name: str) -> dict[str, float | None]:
+    """Mean, median, std and percentiles (linear) under vLLM's key names.
+
+    Sums are exact (``math.fsum``), so the bytes do not depend on the machine.
+    """
+    n = len(values_ms)
+    if n == 0:
+        keys = ["mean", "median", "std", *(f"p{p}" for p in PERCENTILES)]
+        return {f"{key}_{name}_ms": None for key in keys}
+    mean = math.fsum(values_ms) / n
+    variance = math.fsum((v - mean) * (v - mean) for v in values_ms) / n
+    points = np.percentile(np.asarray(values_ms), [50, *PERCENTILES])
+    summary: dict[str, float | None] = {
+        f"mean_{name}_ms": mean,
+        f"median_{name}_ms": float(points[0]),
+        f"std_{name}_ms": math.sqrt(variance),
+    }
+    for percentile, value in zip(PERCENTILES, points[1:], strict=True):
+        summary[f"p{percentile}_{name}_ms"] = float(value)
+    return summary
+
+
+def latency_metrics(sample: LatencySample) -> dict[str, float | None]:
+    """All ``*_ttft_ms``, ``*_tpot_ms``, ``*_itl_ms`` and ``*_e2el_ms`` keys."""
+    return {
+        **summarise([ms_from_ns(v) for v in sample.ttft_ns.tolist()], "ttft"),
+        **summarise(sample.tpot_ms.tolist(), "tpot"),
+        **summarise([ms_from_ns(v) for v in sample.itl_ns.tolist()], "itl"),
+        **summarise([ms_from_ns(v) for v in sample.e2el_ns.tolist()], "e2el"),
+    }

@@ -1,0 +1,35 @@
+"""Making room for the decode batch: recompute preemption, newest first (as vLLM)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sim.view import EngineLimits, SchedulerView
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What is left once every decoding request has a slot for its next token."""
+
+    preempted: tuple[int, ...]
+    num_decoding: int
+    free_blocks: int
+
+
+def make_room(view: SchedulerView, limits: EngineLimits) -> Room:
+    """Evict the newest decoding requests until the others' next tokens fit.
+
+    Equal to vLLM's loop (oldest first asks for a block, newest is evicted when none
+    is free): both evict the shortest suffix of the batch that frees enough.
+    """
+    needed, free = view.decode_blocks, view.free_blocks
+    decoding = view.num_decoding
+    preempted: list[int] = []
+    newest = view.newest_decoding()
+    while needed > free:
+        request_id, stored = next(newest)
+        preempted.append(request_id)
+        decoding -= 1
+        free += limits.blocks(stored)
+        needed -= stored % limits.block_size == 0
+    return Room(tuple(preempted), decoding, free - needed)

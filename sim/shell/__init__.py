@@ -1,0 +1,1 @@
+"""The SimPy shell: the only package that knows simulated time."""

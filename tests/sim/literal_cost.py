@@ -1,0 +1,142 @@
+"""Kernel times of simple closed form, and an iteration priced layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sim.kernel_times import Timed
+from sim.plan import PrefillChunk, StepPlan
+
+
+class Kernels:
+    """Integer closed forms; more than 40 rows, or 90 keys, count as extrapolated."""
+
+    def linear(self, rows: int) -> Timed:
+        return self._timed(7 + 3 * rows, rows > 40)
+
+    def elementwise(self, rows: int) -> Timed:
+        return Timed(2 + rows)
+
+    def experts(self, rows: int, touched: float) -> Timed:
+        return self._timed(round(11 * touched) + 5 * rows, rows > 40)
+
+    def all_reduce(self, rows: int, *, graph: bool) -> Timed:
+        return self._timed((13 if graph else 29) + 2 * rows, rows > 40)
+
+    def prefill_attention(
+        self, chunks: Sequence[tuple[int, int]], *, windowed: bool
+    ) -> Timed:
+        ns = 17 + sum((1 if windowed else 3) * p + 19 * n for p, n in chunks)
+        return self._timed(ns, any(n > 40 for _, n in chunks))
+
+    def decode_attention(self, batch: int, context: int, *, windowed: bool) -> Timed:
+        return self._timed(23 + batch + (1 if windowed else 5) * context, context > 90)
+
+    def head(self, rows: int, logit_rows: int, *, graph: bool) -> Timed:
+        return self._timed(31 + 2 * rows + 37 * logit_rows + 41 * graph, rows > 40)
+
+    @staticmethod
+    def _timed(ns: int, outside: bool) -> Timed:
+        return Timed(ns, ns if outside else 0)
+
+
+class Routing:
+    """Experts touched: half of the rows decoding, one per chunk and 8 of its tokens."""
+
+    def touched(self, decode_tokens: int, chunks: tuple[int, ...] = ()) -> float:
+        return decode_tokens / 2 + sum(1 + tokens / 8 for tokens in chunks)
+
+
+def padded(rows: int) -> tuple[int, bool]:
+    """Graphs of 8, 16, 24 and 32 rows; eager beyond."""
+    return (rows, False) if rows > 32 else (-(-rows // 8) * 8, True)
+
+
+@dataclass
+class Literal:
+    """One iteration, layer by layer, kernel by kernel."""
+
+    windows: Sequence[int]
+    dense: bool
+    ns: int = 0
+    wait_ns: int = 0
+    extrapolated_ns: int = 0
+    expert_weight_bytes: int = 0
+    other_weight_bytes: int = 0
+    kv_bytes: int = 0
+    activation_bytes: int = 0
+    link_bytes: int = 0
+    flops: int = 0
+
+    def kernel(self, timed: Timed, *, wait: bool = False) -> None:
+        self.ns += timed.ns
+        self.wait_ns += timed.ns if wait else 0
+        self.extrapolated_ns += timed.extrapolated_ns
+
+    def run(self, plan: StepPlan, decoding: int, context: int) -> None:
+        for span in plan.spans:
+            for layer in range(span.first, span.last):
+                rows = decoding if span.decode else 0
+                self.layer(layer, span.prefill, rows, context)
+        self.head(plan, decoding if plan.spans[0].decode else 0)
+
+    def layer(
+        self, layer: int, chunks: Sequence[PrefillChunk], decoding: int, context: int
+    ) -> None:
+        rows = decoding + sum(c.tokens for c in chunks)
+        if not rows:
+            return
+        kernels, window = Kernels(), self.windows[layer]
+        run, graph = padded(rows)
+        self.kernel(kernels.linear(run))
+        self.kernel(kernels.elementwise(run))
+        touched = Routing().touched(decoding, tuple(c.tokens for c in chunks))
+        touched = 0.0 if self.dense else touched
+        self.kernel(kernels.experts(run, touched))
+        for _ in range(2):
+            self.kernel(kernels.all_reduce(run, graph=graph), wait=True)
+            self.link_bytes += rows * 601
+        if chunks:
+            pairs = [(c.start, c.tokens) for c in chunks]
+            self.kernel(kernels.prefill_attention(pairs, windowed=window > 0))
+        if decoding:
+            self.kernel(
+                kernels.decode_attention(decoding, context, windowed=window > 0)
+            )
+        self.bytes_and_flops(chunks, decoding, context, window, touched)
+
+    def bytes_and_flops(
+        self,
+        chunks: Sequence[PrefillChunk],
+        decoding: int,
+        context: int,
+        window: int,
+        touched: float,
+    ) -> None:
+        rows = decoding + sum(c.tokens for c in chunks)
+        self.expert_weight_bytes += round(touched * 10_007.5)
+        self.other_weight_bytes += 1_000_003
+        self.activation_bytes += rows * 101
+        self.flops += rows * 211
+        for c in chunks:
+            seen = 0
+            for position in range(c.start, c.start + c.tokens):
+                seen += min(position + 1, window) if window else position + 1
+            self.flops += seen * 401
+            read = min(c.start, window) if window else c.start
+            self.kv_bytes += (read + 2 * c.tokens) * 503
+        seen = min(context, decoding * window) if window else context
+        if decoding:
+            self.kv_bytes += (seen + decoding) * 503
+            self.flops += seen * 401
+
+    def head(self, plan: StepPlan, decoding: int) -> None:
+        entering = decoding + sum(c.tokens for c in plan.spans[0].prefill)
+        logits = decoding + sum(len(span.prefill) for span in plan.spans)
+        run, graph = padded(entering)
+        self.kernel(Kernels().head(run, logits, graph=graph))
+        self.wait_ns += Kernels().all_reduce(run, graph=graph).ns
+        self.other_weight_bytes += 500_009
+        self.flops += logits * 307
+        self.link_bytes += entering * 601

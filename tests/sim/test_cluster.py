@@ -1,0 +1,217 @@
+"""Routers, the closed-loop client and the iteration log, by hand."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sim.plan import LayerSpan, PrefillChunk, StepPlan
+from sim.routers import ROUTERS, LeastOutstandingRequests, RoundRobin
+from sim.step import StepCost
+from tests.sim.pricing import (
+    QUICK,
+    LinearPricer,
+    Scenario,
+    limits,
+    outcome,
+    requests,
+    scenarios,
+    serve,
+    step_cost,
+)
+
+
+def test_round_robin_takes_turns() -> None:
+    """Whatever the load."""
+    router = RoundRobin()
+    assert [router.route([9, 0, 0]) for _ in range(5)] == [0, 1, 2, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("outstanding", "chosen"), [([2, 1, 3], 1), ([1, 0, 0], 1), ([0, 0], 0), ([5], 0)]
+)
+def test_least_outstanding_requests(outstanding: list[int], chosen: int) -> None:
+    """The fewest in progress; the lowest index on ties."""
+    assert LeastOutstandingRequests().route(outstanding) == chosen
+
+
+def test_least_outstanding_by_hand() -> None:
+    """0 and 1 spread; at 50 both have one, so 2 joins 0; at 200 both are free again.
+
+    Each takes 100 + 4 x 10 = 140 ns, so 0 and 1 end at 140 and 2 at 280 on replica 0:
+    3, at 200, finds replica 1 free.
+    """
+    served = serve(
+        "orca",
+        Scenario(
+            requests((0, 10, 1), (0, 10, 1), (50, 10, 1), (200, 10, 1)),
+            limits(),
+            replicas=2,
+        ),
+    )
+    assert [r.replica for r in served.run.records] == [0, 1, 0, 1]
+    assert [r.finish_ns for r in served.run.records] == [140, 140, 280, 340]
+
+
+def test_closed_loop_by_hand() -> None:
+    """Two slots: the third request is sent when the first ends, and counts from then.
+
+    0 and 1 prefill together: 100 + 4 x 20 = 180; 0 ends there. 2 is sent at 180 and
+    joins the decode of 1: 100 + 10 + 4 x 10 = 150.
+    """
+    served = serve(
+        "orca",
+        Scenario(
+            requests((0, 10, 1), (0, 10, 2), (0, 10, 1)), limits(), max_concurrency=2
+        ),
+    )
+    records = served.run.records
+    assert [r.arrival_ns for r in records] == [0, 0, 180]
+    assert [r.finish_ns for r in records] == [180, 330, 330]
+
+
+def test_replicas_plan_after_every_iteration_that_ends_then() -> None:
+    """Ties: at 140 both replicas end; 1 leaves and 2 is sent to replica 0 at once.
+
+    Replica 0, whose iteration ended first, already plans with it: 100 + 10 + 4 x 10.
+    """
+    served = serve(
+        "orca",
+        Scenario(
+            requests((0, 10, 2), (0, 10, 1), (0, 10, 1)),
+            limits(),
+            replicas=2,
+            router="round-robin",
+            max_concurrency=2,
+        ),
+    )
+    records = served.run.records
+    assert [r.replica for r in records] == [0, 1, 0]
+    assert [r.finish_ns for r in records] == [290, 140, 290]
+
+
+def test_rejected_requests_hold_no_slot() -> None:
+    """With one slot, a prompt beyond the context lets the next one pass at once."""
+    served = serve(
+        "orca",
+        Scenario(
+            requests((0, 99, 1), (0, 10, 1)),
+            limits(max_model_len=50),
+            max_concurrency=1,
+        ),
+    )
+    assert [r.finish_ns for r in served.run.records] == [None, 140]
+
+
+def test_rejected_requests_belong_to_no_replica() -> None:
+    """Refused at the door: replica -1, as the record says."""
+    served = serve("orca", Scenario(requests((0, 99, 1)), limits(max_model_len=50)))
+    assert served.run.records[0].replica == -1
+
+
+@QUICK
+@given(scenario=scenarios())
+def test_one_replica_behind_a_router_is_the_replica_alone(scenario: Scenario) -> None:
+    """Every router has the same single choice."""
+    outcomes = [
+        outcome(
+            serve(
+                "layered-prefill",
+                Scenario(
+                    scenario.requests, scenario.at, scenario.num_blocks, router=name
+                ),
+            )
+        )
+        for name in sorted(ROUTERS)
+    ]
+    assert outcomes[0] == outcomes[1]
+
+
+@QUICK
+@given(scenario=scenarios(max_replicas=2), shift=st.integers(0, 10**12))
+def test_later_arrivals_shift_everything(scenario: Scenario, shift: int) -> None:
+    """Shift arrivals by D and every token leaves D later; clocks are exact."""
+    rows = [
+        (r.arrival_ns + shift, r.prompt_tokens, r.output_tokens)
+        for r in scenario.requests
+    ]
+    moved = Scenario(**{**vars(scenario), "requests": requests(*rows)})
+    expected = [
+        (replica, [t + shift for t in times], evicted, rejected)
+        for replica, times, evicted, rejected in outcome(serve("orca", scenario))
+    ]
+    assert outcome(serve("orca", moved)) == expected
+
+
+@QUICK
+@given(scenario=scenarios(max_replicas=2), factor=st.integers(2, 1000))
+def test_a_slower_clock_scales_everything(scenario: Scenario, factor: int) -> None:
+    """All arrivals and prices times k: all token times times k."""
+    rows = [
+        (r.arrival_ns * factor, r.prompt_tokens, r.output_tokens)
+        for r in scenario.requests
+    ]
+    prices = {name: value * factor for name, value in vars(scenario.pricer).items()}
+    slow = Scenario(
+        **{
+            **vars(scenario),
+            "requests": requests(*rows),
+            "pricer": LinearPricer(**prices),
+        }
+    )
+    name = "chunked-prefill"
+    expected = [
+        (replica, [t * factor for t in times], evicted, rejected)
+        for replica, times, evicted, rejected in outcome(serve(name, scenario))
+    ]
+    assert outcome(serve(name, slow)) == expected
+
+
+class Priced:
+    """One cost for every iteration."""
+
+    def price(self, plan: StepPlan, decoding: int, context_tokens: int) -> StepCost:
+        return step_cost(
+            1000, wait_ns=300, kv_bytes=7, energy_run_j=1.5, energy_hbm_j=0.25
+        )
+
+
+def test_log_by_hand() -> None:
+    """Queues, blocks, tokens and sums of the chart of two requests on one slot."""
+    served = serve(
+        "orca",
+        Scenario(
+            requests((0, 20, 3), (0, 5, 1)),
+            limits(max_num_seqs=1),
+            num_blocks=10,
+            pricer=Priced(),  # type: ignore[arg-type]
+        ),
+    )
+    log = served.run.logs[0]
+    assert len(log) == 4
+    assert list(log.start_ns) == [0, 1000, 2000, 3000]
+    assert list(log.end_ns) == [1000, 2000, 3000, 4000]
+    assert list(log.decode_end_ns) == [2000, 3000]
+    assert list(log.running) == [1, 1, 1, 1]
+    assert list(log.waiting) == [1, 1, 1, 0]
+    assert list(log.used_blocks) == [2, 2, 2, 1]
+    assert list(log.prefill_layer_tokens) == [80, 0, 0, 20]
+    assert list(log.decode_tokens) == [0, 1, 1, 0]
+    assert list(log.energy_j) == [1.75, 1.75, 1.75, 1.75]
+    totals = {name: value for name, value in log.totals.items() if value}
+    assert totals == {
+        "duration_ns": 4000,
+        "wait_ns": 1200,
+        "kv_bytes": 28,
+        "energy_run_j": 6.0,
+        "energy_hbm_j": 1.0,
+    }
+
+
+def test_log_counts_layers_not_tokens() -> None:
+    """600 prompt tokens in 2 groups of 2 layers: 1200 token-layers each."""
+    served = serve("layered-prefill", Scenario(requests((0, 600, 1)), limits()))
+    assert list(served.run.logs[0].prefill_layer_tokens) == [1200, 1200]
+    spans = served.steps[0].plan.spans
+    assert spans == (LayerSpan(0, 2, (PrefillChunk(0, 0, 600),)), LayerSpan(2, 4))
