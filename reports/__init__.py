@@ -1,0 +1,1 @@
+"""What is concluded from result files: tables, figures and frontiers."""

@@ -1,0 +1,247 @@
+"""Composition root: from a configuration to a cluster that is ready to run."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from calibration.engine_profiles import EngineProfile, engine_profile, profile_names
+from calibration.hardware import Gpu, gpu, gpu_aliases, gpu_names
+from calibration.kernels.model_kernels import Deployment, ModelKernels
+from calibration.kernels.what_if import MachineScale
+from calibration.memory import kv_cache_tokens
+from calibration.model_shape import ModelShape
+from calibration.model_work import model_work
+from calibration.models import model
+from calibration.tables import KernelTables, load_tables
+from sim.config import Config, check_names
+from sim.energy import PowerModel
+from sim.engine import Engine
+from sim.errors import ConfigError
+from sim.routers import ROUTERS
+from sim.schedulers import SCHEDULERS, SchedulerOptions
+from sim.shell.cluster import Cluster
+from sim.step_cost import StepCostModel
+from sim.view import EngineLimits
+from workloads.coverage import UNIFORM, ExpertCoverage, RoutingSkew, routing_skew
+from workloads.datasets import DATASETS
+from workloads.workload import Workload, WorkloadSpec, build_workload
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A model on GPUs under one engine: everything but scheduler and workload.
+
+    Attributes:
+        model: Sizes of the model.
+        gpu: The GPU as profiled.
+        profile: The engine.
+        dtype: Weight format.
+        kv_dtype: KV cache format.
+        kernels: Kernel times of the model on one GPU.
+        pricer: Prices plans.
+        power: Board power of a replica.
+        num_blocks: KV blocks of a replica.
+        calibration_sha256: Hash of the kernel tables, profile and routing skew.
+    """
+
+    model: ModelShape
+    gpu: Gpu
+    profile: EngineProfile
+    dtype: str
+    kv_dtype: str
+    kernels: ModelKernels
+    pricer: StepCostModel
+    power: PowerModel
+    num_blocks: int
+    calibration_sha256: str
+
+
+def check_registered(config: Config) -> None:
+    """Check every name of a configuration against its registry.
+
+    Raises:
+        ConfigKeyError: On an unknown name, with the nearest known one.
+    """
+    check_names(
+        config,
+        schedulers=SCHEDULERS,
+        datasets=DATASETS,
+        profiles=profile_names(),
+        gpus=(*gpu_names(), *gpu_aliases()),
+        routers=ROUTERS,
+    )
+
+
+def build_workload_of(config: Config) -> Workload:
+    """Materialise the requests of a configuration.
+
+    Raises:
+        ConfigError: If a trace is missing or malformed.
+    """
+    section = config.workload
+    return build_workload(
+        WorkloadSpec(
+            dataset=section.dataset,
+            path=section.path,
+            request_rate=section.request_rate,
+            burstiness=section.burstiness,
+            max_concurrency=section.max_concurrency,
+            num_requests=section.num_requests,
+            duration_s=section.horizon_s,
+            random_input_len=section.random_input_len,
+            random_output_len=section.random_output_len,
+            random_range_ratio=section.random_range_ratio,
+            context_tokens=config.engine.max_model_len,
+            seed=config.seed,
+        )
+    )
+
+
+def build_cluster(config: Config, machine: Machine, workload: Workload) -> Cluster:
+    """Replicas with fresh engines behind a router."""
+    limits = _limits(config, machine.model)
+    options = SchedulerOptions(
+        limits=limits,
+        num_layer_groups=config.engine.num_layer_groups,
+        layer_group_rule=config.engine.layer_group_rule,
+    )
+    engines = [
+        Engine(SCHEDULERS[config.engine.scheduler](options), limits, machine.num_blocks)
+        for _ in range(config.parallel.replicas)
+    ]
+    router = ROUTERS[config.parallel.router]()
+    return Cluster(engines, machine.pricer, router, workload.max_concurrency)
+
+
+def build_machine(config: Config, profile: EngineProfile | None = None) -> Machine:
+    """Load kernels, catalogue entries and profile, and size the KV cache.
+
+    ``profile`` takes the place of the configured one (fits try many).
+
+    Raises:
+        ConfigError: If the model does not fit, or a kernel it needs was not profiled.
+    """
+    shape, device = model(config.model.name), gpu(config.cluster.gpu)
+    dtype = shape.native_dtype if config.model.dtype == "auto" else config.model.dtype
+    kv_dtype = "fp8" if config.engine.kv_cache_dtype == "fp8" else "bfloat16"
+    profile = profile or engine_profile(config.calibration.profile)
+    tables = load_tables(device.name)
+    tp = config.parallel.tensor_parallel_size
+    deployment = Deployment(
+        model=shape,
+        dtype=dtype,
+        kv_dtype=kv_dtype,
+        tp=tp,
+        ep=config.parallel.expert_parallel_size,
+    )
+    kernels = _kernels(config, tables, device, deployment, profile)
+    power = _power(device, dtype, tp)
+    skew = _skew(config, shape)
+    pricer = StepCostModel(
+        kernels=kernels,
+        coverage=(
+            ExpertCoverage(shape.num_experts, shape.top_k, skew)
+            if shape.is_moe
+            else None
+        ),
+        work=model_work(deployment, kernels.elementwise_work()[1]),
+        host=profile.host,
+        padded=profile.padded,
+        power=power,
+    )
+    return Machine(
+        model=shape,
+        gpu=device,
+        profile=profile,
+        dtype=dtype,
+        kv_dtype=kv_dtype,
+        kernels=kernels,
+        pricer=pricer,
+        power=power,
+        num_blocks=_num_blocks(config, device, deployment),
+        calibration_sha256=_calibration_hash(tables, profile, skew),
+    )
+
+
+def _limits(config: Config, shape: ModelShape) -> EngineLimits:
+    engine = config.engine
+    return EngineLimits(
+        num_layers=shape.num_layers,
+        max_num_batched_tokens=engine.token_budget,
+        max_num_seqs=engine.max_num_seqs,
+        max_model_len=engine.max_model_len,
+        block_size=engine.block_size,
+    )
+
+
+def _kernels(
+    config: Config,
+    tables: KernelTables,
+    device: Gpu,
+    deployment: Deployment,
+    profile: EngineProfile,
+) -> ModelKernels:
+    cluster = config.cluster
+    scale = MachineScale.of(
+        device,
+        deployment.dtype,
+        hbm=cluster.hbm_bandwidth_scale,
+        compute=cluster.flops_scale,
+        link=cluster.link_bandwidth_scale,
+    )
+    return ModelKernels(
+        tables=tables, gpu=device, deployment=deployment, profile=profile, scale=scale
+    )
+
+
+def _skew(config: Config, shape: ModelShape) -> RoutingSkew:
+    measured = UNIFORM if config.moe.routing == "uniform" else routing_skew(shape.name)
+    decode, prompt = config.moe.decode_skew, config.moe.prompt_skew
+    if decode is None and prompt is None:
+        return measured
+    return RoutingSkew(
+        measured.decode_skew if decode is None else decode,
+        measured.prompt_skew if prompt is None else prompt,
+        "configuration",
+    )
+
+
+def _power(device: Gpu, dtype: str, num_gpus: int) -> PowerModel:
+    power = device.power
+    return PowerModel(
+        num_gpus=num_gpus,
+        run_w=power.run_w(dtype),
+        gap_w=power.gap_w,
+        idle_w=power.idle_context_w,
+        cap_w=power.cap_w,
+        hbm_pj_per_byte=power.hbm_pj_per_byte,
+        pj_per_flop=power.flop_pj(dtype),
+    )
+
+
+def _num_blocks(config: Config, device: Gpu, deployment: Deployment) -> int:
+    """KV blocks of a replica, sized from memory or as configured.
+
+    Raises:
+        ConfigError: If the weights, or one request of max_model_len, do not fit.
+    """
+    engine = config.engine
+    tokens = kv_cache_tokens(device, deployment, engine.gpu_memory_utilization)
+    if engine.kv_cache_tokens is not None:
+        tokens = engine.kv_cache_tokens
+    blocks = tokens // engine.block_size
+    if blocks * engine.block_size < engine.max_model_len:
+        raise ConfigError(
+            f"engine.max_model_len = {engine.max_model_len}: the KV cache beside"
+            f" {deployment.model.name} on {deployment.tp} x {device.name} does not fit"
+            f" one such request: it holds {blocks} blocks of {engine.block_size} tokens"
+        )
+    return blocks
+
+
+def _calibration_hash(
+    tables: KernelTables, profile: EngineProfile, skew: RoutingSkew
+) -> str:
+    text = "\n".join((tables.sha256, repr(profile), repr(skew)))
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,259 @@
+"""The tables of the configuration: every key with type, bounds, default and meaning.
+
+Words and defaults are vLLM's wherever vLLM has the option.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from sim.config_fields import (
+    Burstiness,
+    CacheTokens,
+    Count,
+    Fraction,
+    Milliseconds,
+    Name,
+    OrNone,
+    RangeRatio,
+    Rate,
+    Requests,
+    Scale,
+    Seconds,
+    Sigma,
+    Tokens,
+    Usd,
+)
+
+CHUNKED_PREFILL: Final = "chunked-prefill"
+# The usual chunk of chunked prefill, and the budget of layered prefill in its published
+# code and paper (arXiv, Qwen3-30B-A3B on 2 x H100: C = 512 against B = 8192).
+CHUNK_TOKENS: Final = 512
+BATCH_TOKENS: Final = 8192
+DEFAULT_DURATION_S: Final = 600.0
+
+
+class Section(BaseModel):
+    """A frozen table of keys: no unknown ones, no coercion, no NaN, no infinity."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False
+    )
+
+
+class ModelConfig(Section):
+    """Which model is served."""
+
+    name: Name = Field(
+        default="Qwen/Qwen3-30B-A3B",
+        description="Catalogue name, or path of a Hugging Face config.json: a name "
+        "that ends in .json is a path, relative to the configuration file.",
+        examples=["Qwen/Qwen3-8B", "models/config.json"],
+    )
+    dtype: Literal["auto", "bfloat16", "fp8", "mxfp4"] = Field(
+        default="auto",
+        description="Type of the weights; auto is the model's native one.",
+    )
+
+
+class ClusterConfig(Section):
+    """The machines."""
+
+    gpu: Name = Field(
+        default="h100_sxm",
+        description="Catalogue name of the GPU.",
+        examples=["h100_sxm", "a100_sxm"],
+    )
+    nodes: Count = Field(default=1, description="Number of nodes.")
+    gpus_per_node: Count = Field(default=2, description="GPUs in each node.")
+    hbm_bandwidth_scale: Scale = Field(
+        default=1.0, description="Factor on the GPU's HBM bandwidth."
+    )
+    flops_scale: Scale = Field(
+        default=1.0, description="Factor on the GPU's peak FLOP/s."
+    )
+    link_bandwidth_scale: Scale = Field(
+        default=1.0, description="Factor on the bandwidth of the links between GPUs."
+    )
+
+
+class ParallelConfig(Section):
+    """How the model is spread over GPUs."""
+
+    tensor_parallel_size: Count = Field(
+        default=2, description="GPUs of one replica; they share a node."
+    )
+    expert_parallel_size: Count = Field(
+        default=1,
+        description="1 splits every expert over the replica's GPUs; "
+        "tensor_parallel_size spreads whole experts over them, as vLLM does.",
+    )
+    replicas: Count = Field(default=1, description="Copies of the model.")
+    router: Name = Field(
+        default="round-robin",
+        description="How requests are spread over replicas.",
+        examples=["round-robin", "least-outstanding-requests"],
+    )
+
+
+class EngineConfig(Section):
+    """The serving engine and its scheduling policy."""
+
+    scheduler: Name = Field(
+        default="layered-prefill",
+        description="Scheduling policy.",
+        examples=["layered-prefill", "chunked-prefill", "orca", "static"],
+    )
+    max_num_batched_tokens: Annotated[Tokens | None, OrNone] = Field(
+        default=None,
+        description="Token budget of an iteration, in tokens; none is the scheduler's "
+        f"usual: {CHUNK_TOKENS} for {CHUNKED_PREFILL}, {BATCH_TOKENS} for others.",
+    )
+    num_layer_groups: Count = Field(
+        default=16,
+        description="layered-prefill: the most groups a prompt batch is spread over.",
+    )
+    layer_group_rule: Literal["code", "paper"] = Field(
+        default="code",
+        description="layered-prefill: groups from the batch's prompt tokens, by the "
+        "published code's table or the paper's ceil(tokens / 512).",
+    )
+    max_num_seqs: Count = Field(
+        default=256, description="The most requests in one iteration."
+    )
+    max_model_len: Tokens = Field(
+        default=16384, description="Context limit, prompt and output, in tokens."
+    )
+    block_size: Count = Field(default=16, description="Tokens in a KV block.")
+    gpu_memory_utilization: Fraction = Field(
+        default=0.9,
+        description="Share of HBM for weights, activations and KV cache.",
+    )
+    kv_cache_tokens: Annotated[CacheTokens | None, OrNone] = Field(
+        default=None,
+        description="KV capacity of a replica in tokens, as an engine's log prints "
+        "it; none derives it from gpu_memory_utilization.",
+    )
+    kv_cache_dtype: Literal["auto", "fp8"] = Field(
+        default="auto", description="Type of the KV cache; auto is the model's."
+    )
+
+    @property
+    def token_budget(self) -> int:
+        """Tokens of an iteration: max_num_batched_tokens or the scheduler's usual."""
+        if self.max_num_batched_tokens is not None:
+            return self.max_num_batched_tokens
+        return CHUNK_TOKENS if self.scheduler == CHUNKED_PREFILL else BATCH_TOKENS
+
+
+class MoeConfig(Section):
+    """How tokens choose experts."""
+
+    routing: Literal["skewed", "uniform"] = Field(
+        default="skewed",
+        description="Expert popularity: measured skew, or every expert alike.",
+    )
+    prompt_skew: Annotated[Sigma | None, OrNone] = Field(
+        default=None,
+        description="Lognormal sigma of expert popularity among the tokens of one "
+        "prompt; none is the model's.",
+    )
+    decode_skew: Annotated[Sigma | None, OrNone] = Field(
+        default=None,
+        description="Lognormal sigma of expert popularity among tokens of different "
+        "requests; none is the model's.",
+    )
+
+
+class CalibrationConfig(Section):
+    """Where times come from."""
+
+    profile: Name = Field(
+        default="vllm-0.24",
+        description="Kernel tables and engine overheads.",
+        examples=["vllm-0.24", "layered-prefill-v1", "layered-prefill-v2"],
+    )
+
+
+class WorkloadConfig(Section):
+    """What users send; option names of vllm bench serve."""
+
+    dataset: Name = Field(
+        default="arxiv",
+        description="Length statistics; a path takes their place.",
+        examples=["arxiv", "sharegpt", "random"],
+    )
+    path: Annotated[Name | None, OrNone] = Field(
+        default=None,
+        description="Trace to replay, relative to the configuration file.",
+        examples=["trace.csv"],
+    )
+    request_rate: Rate = Field(
+        default=1.3,
+        description="Mean requests per second; inf sends all at once.",
+    )
+    max_concurrency: Annotated[Requests | None, OrNone] = Field(
+        default=None,
+        description="Closed loop of so many clients, whatever the rate; "
+        "none is an open loop.",
+    )
+    burstiness: Burstiness = Field(
+        default=1.0, description="Gamma shape of the gaps, 1 / CV^2; 1 is Poisson."
+    )
+    num_requests: Annotated[Requests | None, OrNone] = Field(
+        default=None, description="The most requests to send."
+    )
+    duration_s: Annotated[Seconds | None, OrNone] = Field(
+        default=None,
+        description="Seconds of arrivals; with num_requests, whichever ends first. "
+        f"{DEFAULT_DURATION_S:g} when there is neither, nor a path.",
+    )
+    random_input_len: Tokens = Field(
+        default=1024, description="Dataset random: centre of prompt lengths, tokens."
+    )
+    random_output_len: Tokens = Field(
+        default=128, description="Dataset random: centre of output lengths, tokens."
+    )
+    random_range_ratio: RangeRatio = Field(
+        default=0.0,
+        description="Dataset random: r of lengths uniform on [L(1-r), L(1+r)].",
+    )
+
+    @property
+    def horizon_s(self) -> float | None:
+        """Seconds of arrivals, or None where requests or the trace end them."""
+        bounded = self.num_requests is not None or self.path is not None
+        if self.duration_s is not None or bounded:
+            return self.duration_s
+        return DEFAULT_DURATION_S
+
+
+class SloConfig(Section):
+    """What a good request is: it meets every limit that is set.
+
+    The defaults are the limits of the layered-prefill paper's evaluation for
+    Qwen3-30B-A3B on H100 under arXiv summarisation.
+    """
+
+    ttft_ms: Annotated[Milliseconds | None, OrNone] = Field(
+        default=10_000.0, description="Time to first token, ms; none sets no limit."
+    )
+    tpot_ms: Annotated[Milliseconds | None, OrNone] = Field(
+        default=None, description="Mean time per output token, ms."
+    )
+    itl_ms: Annotated[Milliseconds | None, OrNone] = Field(
+        default=125.0, description="Every gap between output tokens, ms."
+    )
+    e2el_ms: Annotated[Milliseconds | None, OrNone] = Field(
+        default=None, description="End-to-end latency, ms."
+    )
+
+
+class CostConfig(Section):
+    """What it costs."""
+
+    usd_per_gpu_hour: Usd = Field(
+        default=2.5, description="Price of one GPU for one hour, US dollars."
+    )
