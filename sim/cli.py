@@ -1,0 +1,286 @@
+"""The command ``servescope``: options and help; each command's work is lazily loaded.
+
+Exit codes: 0, 1 when a simulation failed, 2 for bad input, 130 when interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Final, NoReturn
+
+import typer
+
+from sim.errors import ConfigError, SimulationError
+
+# Commands import what they need when they run, so that --help stays quick.
+# ruff: noqa: PLC0415
+
+_BAD_INPUT: Final = 2
+_FAILED: Final = 1
+
+app = typer.Typer(
+    name="servescope",
+    help="Simulate LLM serving: chunked against layered prefill, from profiled CUDA "
+    "kernel timings.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Kind(StrEnum):
+    """What ``servescope list`` can list."""
+
+    MODELS = "models"
+    GPUS = "gpus"
+    DATASETS = "datasets"
+    SCHEDULERS = "schedulers"
+    PROFILES = "profiles"
+    ROUTERS = "routers"
+
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="CONFIG",
+        help="TOML or JSON file; every key has a default (see: servescope schema).",
+        show_default=False,
+    ),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Set a configuration key, over the file; may be repeated.",
+        show_default=False,
+    ),
+]
+Profile = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Engine profile; default: calibration.profile where it is set, else "
+        "layered-prefill-v1.",
+        show_default=False,
+    ),
+]
+Jobs = Annotated[
+    int | None,
+    typer.Option(min=1, help="Processes; default: one per core.", show_default=False),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no notes or tables.")]
+Iterations = Annotated[
+    bool, typer.Option("--iterations", help="Also write iterations.csv.gz.")
+]
+
+
+def _out(default: str) -> Any:
+    """The option --out; Any, as typer.Option itself is typed."""
+    return typer.Option(
+        "--out",
+        metavar="DIR",
+        help="Directory for the results; files of earlier ones are overwritten. "
+        f"[default: {default}]",
+        show_default=False,
+    )
+
+
+def _examples(*lines: str) -> str:
+    """Help text whose lines stay apart."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from sim.version import servescope_version
+
+        typer.echo(f"servescope {servescope_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def _servescope(
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command(
+    epilog=_examples(
+        "servescope compare",
+        "servescope compare my.toml --rates 1.0:2.0:0.25 --out results",
+        "servescope compare --rates 1.3,1.5 --profile vllm-0.24",
+        "servescope compare --set model.name=Qwen/Qwen3-8B --rates 4,6",
+    )
+)
+def compare(  # noqa: PLR0913, PLR0917  (options are arguments)
+    config: ConfigFile = None,
+    schedulers: Annotated[
+        str, typer.Option(metavar="A,B,...", help="Policies to compare.")
+    ] = "chunked-prefill,layered-prefill",
+    rates: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FIRST:LAST:STEP or A,B,...",
+            help="Requests per second; default: workload.request_rate where it is "
+            "set, else 1.0:1.8:0.1.",
+            show_default=False,
+        ),
+    ] = None,
+    profile: Profile = None,
+    out: Annotated[Path, _out("servescope-compare")] = Path("servescope-compare"),
+    jobs: Jobs = None,
+    overrides: Overrides = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    iterations: Iterations = False,
+) -> None:
+    """Compare scheduling policies on the same requests, at several request rates.
+
+    Writes compare.csv, paired.csv (per-request differences with 95 % intervals),
+    tradeoff.csv (TTFT against TBT over chunk sizes and layer groups, at one rate),
+    figures as PNG and SVG, and each run's files in SCHEDULER/rate-R/ and
+    SCHEDULER/tradeoff/. A
+    max_num_batched_tokens that is set holds for all policies; unset, each has its own.
+    """
+    from sim.cli_compare import compare_command, parse_names, parse_rates
+    from sim.compare import plan_points
+
+    plan = plan_points(
+        config,
+        overrides or (),
+        schedulers=parse_names(schedulers),
+        rates=None if rates is None else parse_rates(rates),
+        profile=profile,
+    )
+    compare_command(
+        plan, out, jobs=jobs, as_json=as_json, quiet=quiet, iterations=iterations
+    )
+
+
+@app.command(
+    epilog=_examples(
+        "servescope run",
+        "servescope run my.toml --out results --iterations",
+        "servescope run --set engine.scheduler=orca --set workload.request_rate=1.5",
+    )
+)
+def run(
+    config: ConfigFile = None,
+    out: Annotated[Path, _out("servescope-run")] = Path("servescope-run"),
+    overrides: Overrides = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    iterations: Iterations = False,
+) -> None:
+    """Simulate one configuration.
+
+    Writes result.json (the keys of vllm bench serve, and energy, traffic and cost),
+    config.toml, requests.csv.gz and timeseries.csv.gz.
+    """
+    from sim.build import check_registered
+    from sim.cli_run import run_command
+    from sim.config_file import load_config
+
+    loaded = load_config(config, overrides or (), check=check_registered)
+    run_command(loaded, out, as_json=as_json, quiet=quiet, iterations=iterations)
+
+
+@app.command(
+    "list",
+    epilog=_examples("servescope list", "servescope list gpus --json"),
+)
+def list_names(
+    kind: Annotated[
+        Kind | None,
+        typer.Argument(help="What to list; everything if left out."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the names that a configuration may use."""
+    from sim.cli_list import list_command
+
+    list_command(None if kind is None else kind.value, as_json=as_json)
+
+
+@app.command(
+    epilog=_examples("servescope validate", "servescope validate --out errors --json")
+)
+def validate(
+    out: Annotated[Path, _out("servescope-validate")] = Path("servescope-validate"),
+    jobs: Jobs = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Predict measured cases and print signed errors.
+
+    The micro-benchmark of the layered-prefill engine, which its profiles are fitted
+    to, and serving runs that no constant has seen. Writes micro_benchmark.csv and
+    end_to_end.csv.
+    """
+    from sim.cli_validate import validate_command
+
+    validate_command(out, jobs=jobs, as_json=as_json, quiet=quiet)
+
+
+calibrate = typer.Typer(
+    help="Where times come from.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(calibrate, name="calibrate")
+
+
+@calibrate.callback()
+def _calibrate() -> None:
+    pass
+
+
+@calibrate.command(epilog=_examples("servescope calibrate fit"))
+def fit(as_json: Json = False) -> None:
+    """Fit the layered-prefill profiles again; print shipped and fitted constants.
+
+    Uses the micro-benchmark and iteration times in calibration/data/measured.toml,
+    no end-to-end latency. Needs the extra servescope[pack].
+    """
+    from sim.cli_validate import fit_command
+
+    fit_command(as_json=as_json)
+
+
+@app.command(epilog=_examples("servescope schema > servescope.schema.json"))
+def schema() -> None:
+    """Print the JSON Schema of a configuration file."""
+    from sim.cli_list import schema_command
+
+    schema_command()
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit; every expected error is one line on stderr.
+
+    Args:
+        arguments: Words after the command's name; None for those of this process.
+    """
+    try:
+        app(arguments, prog_name="servescope")
+    except ConfigError as error:
+        _fail(error, _BAD_INPUT)
+    except (SimulationError, OSError) as error:
+        _fail(error, _FAILED)
+    sys.exit(0)
+
+
+def _fail(error: Exception, code: int) -> NoReturn:
+    typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+    sys.exit(code)

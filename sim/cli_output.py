@@ -1,0 +1,55 @@
+"""What the commands share: where notes go, progress, warnings, JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
+
+from sim.summary import Summary
+
+_MANY_EXTRAPOLATED: Final = 0.05
+
+
+def print_json(document: object) -> None:
+    """Print one JSON document; it has no NaN and no infinity."""
+    typer.echo(json.dumps(document, indent=2, allow_nan=False))
+
+
+@contextmanager
+def progress(what: str, total: int, *, quiet: bool) -> Iterator[Callable[[], None]]:
+    """Give a function that counts one more done; a bar shows on a terminal only."""
+    console = Console(stderr=True)
+    with Progress(
+        "{task.description}",
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=quiet or not console.is_terminal,
+    ) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda: bar.advance(task)
+
+
+def warn(summaries: Sequence[Summary]) -> None:
+    """Say on stderr what a reader of the numbers must know."""
+    shares = [summary["extrapolated_fraction"] or 0.0 for summary in summaries]
+    if max(shares) > _MANY_EXTRAPOLATED:
+        _warn(
+            f"{100 * max(shares):.1f} % of the time lies outside profiled ranges"
+            " (extrapolated by rooflines)"
+        )
+    if rejected := sum(summary["rejected"] for summary in summaries):
+        sent = sum(summary["num_prompts"] for summary in summaries)
+        _warn(f"{rejected} of {sent} requests were rejected; see requests.csv.gz")
+
+
+def _warn(text: str) -> None:
+    typer.echo(f"warning: {text}", err=True)

@@ -1,0 +1,119 @@
+"""The command ``servescope run``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from sim.cli_output import print_json, progress, warn
+from sim.config import Config
+from sim.results import make_directory, write_run
+from sim.runner import PreparedRun, prepare, run_prepared
+from sim.summary import Summary
+from sim.units import ms_from_ns
+
+_STATISTICS: Final = ("mean", "median", "p90", "p99")
+# Key of vllm bench serve, name, unit and milliseconds in it.
+_LATENCIES: Final = (
+    ("ttft", "TTFT", "s", 1e3),
+    ("tpot", "TPOT", "ms", 1.0),
+    ("itl", "ITL = TBT", "ms", 1.0),
+    ("e2el", "E2E", "s", 1e3),
+)
+# Name, key, factor and unit.
+_FIGURES: Final = (
+    ("Request throughput", "request_throughput", 1.0, "req/s"),
+    ("Goodput", "request_goodput", 1.0, "req/s"),
+    ("SLO attainment", "slo_attainment", 100.0, "%"),
+    ("Output throughput", "output_throughput", 1.0, "tokens/s"),
+    ("Total throughput", "total_token_throughput", 1.0, "tokens/s"),
+    ("Energy", "energy_per_token_j", 1e3, "mJ/token"),
+    ("Energy per output token", "energy_per_output_token_j", 1.0, "J/token"),
+    ("Mean power, all GPUs", "mean_power_w", 1.0, "W"),
+    ("HBM traffic", "hbm_bytes", 1e-12, "TB"),
+    ("  of it expert weights", "expert_weight_bytes", 1e-12, "TB"),
+    ("Cost", "usd_per_million_tokens", 1.0, "USD/million tokens"),
+)
+
+
+def run_command(
+    config: Config, out: Path, *, as_json: bool, quiet: bool, iterations: bool
+) -> None:
+    """Run a configuration, write its files to ``out`` and print a short table.
+
+    Raises:
+        ConfigError: If it cannot run, before anything is written.
+        SimulationError: If the scheduler breaks an invariant.
+    """
+    prepared = prepare(config)
+    make_directory(out)
+    if not quiet:
+        typer.echo(start_note(prepared), err=as_json)
+    total = len(prepared.workload.requests)
+    with progress("requests", total, quiet=quiet) as one_more:
+        result = run_prepared(prepared, one_more)
+    write_run(out, result, iterations=iterations)
+    warn([result.summary])
+    if as_json:
+        print_json(result.summary)
+    elif not quiet:
+        _print_tables(result.summary)
+        typer.echo(f"written: {out}")
+
+
+def start_note(prepared: PreparedRun) -> str:
+    """What the engine's log would say at start: KV cache and host overhead."""
+    config, machine = prepared.config, prepared.machine
+    block_size = config.engine.block_size
+    host = machine.profile.host
+    return (
+        f"{machine.model.name} ({machine.dtype}), {config.parallel.replicas}"
+        f" replica(s) of {machine.power.num_gpus} x {machine.gpu.name}\n"
+        f"scheduler {config.engine.scheduler}, profile {machine.profile.name}\n"
+        f"KV cache per replica: {machine.num_blocks} blocks of {block_size} ="
+        f" {machine.num_blocks * block_size} tokens\n"
+        f"host overhead (ms): {ms_from_ns(host.decode_ns):.2f} decode,"
+        f" {ms_from_ns(host.mixed_ns):.2f} with prefill,"
+        f" {ms_from_ns(host.layered_ns):.2f} in a layer group"
+    )
+
+
+def _print_tables(summary: Summary) -> None:
+    typer.echo(
+        f"{summary['completed']} of {summary['num_prompts']} requests of"
+        f" {summary['dataset']} in {summary['duration']:.1f} s,"
+        f" {summary['preemptions']} preemptions\n"
+    )
+    Console().print(latency_table(summary), figure_table(summary), sep="\n")
+
+
+def latency_table(summary: Summary) -> Table:
+    """Mean, median and tails of each latency."""
+    table = Table(box=SIMPLE_HEAD, show_edge=False)
+    table.add_column("Latency")
+    for statistic in _STATISTICS:
+        table.add_column(statistic, justify="right")
+    for key, name, unit, ms in _LATENCIES:
+        values = [summary[f"{statistic}_{key}_ms"] for statistic in _STATISTICS]
+        table.add_row(f"{name} ({unit})", *(_text(value, 1 / ms) for value in values))
+    return table
+
+
+def figure_table(summary: Summary) -> Table:
+    """Throughput, SLOs, energy, traffic and cost."""
+    table = Table(box=None, show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_column()
+    for name, key, factor, unit in _FIGURES:
+        table.add_row(name, _text(summary[key], factor), unit)
+    return table
+
+
+def _text(value: float | None, factor: float) -> str:
+    return "-" if value is None else f"{value * factor:.2f}"

@@ -1,0 +1,76 @@
+"""What became of each request, as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from sim.metrics import LatencySample, Slo, meets_slo
+from sim.request import RequestRecord
+from sim.units import NS_PER_MS
+
+Values = npt.NDArray[np.float64] | npt.NDArray[np.bool_]
+
+
+def requests_frame(
+    records: Sequence[RequestRecord], sample: LatencySample, slo: Slo
+) -> pd.DataFrame:
+    """One row per request in workload order; a field without a value is empty.
+
+    Args:
+        records: The requests of a run.
+        sample: Latencies of the finished ones, in the order of ``records``.
+        slo: Limits of a good request.
+
+    Returns:
+        ``id``, ``arrival_ns``, ``replica``, ``prompt_tokens``, ``output_tokens``
+        (emitted: 0 when rejected), ``first_scheduled_ns``, ``first_token_ns``,
+        ``finish_ns``, ``ttft_ms``, ``tpot_ms``, ``e2el_ms``, ``max_itl_ms``,
+        ``preemptions``, ``rejected`` (the reason) and ``met_slo`` (finished within
+        every limit that is set). ``tpot_ms`` and ``max_itl_ms`` need two tokens.
+    """
+    finished = np.array([r.finish_ns is not None for r in records], dtype=np.bool_)
+    several = sample.output_tokens > 1
+    gaps = np.maximum(sample.output_tokens - 1, 1)
+    decode_ms = (sample.e2el_ns - sample.ttft_ns) / NS_PER_MS
+    max_itl_ms = sample.worst_itl_ns / NS_PER_MS
+    return pd.DataFrame(
+        {
+            "id": [r.request.id for r in records],
+            "arrival_ns": [r.arrival_ns for r in records],
+            "replica": [r.replica for r in records],
+            "prompt_tokens": [r.request.prompt_tokens for r in records],
+            "output_tokens": _filled(finished, sample.output_tokens, 0),
+            "first_scheduled_ns": _optional(r.first_scheduled_ns for r in records),
+            "first_token_ns": _optional(r.first_token_ns for r in records),
+            "finish_ns": _optional(r.finish_ns for r in records),
+            "ttft_ms": _filled(finished, sample.ttft_ns / NS_PER_MS, np.nan),
+            "tpot_ms": _filled(finished, _where(several, decode_ms / gaps), np.nan),
+            "e2el_ms": _filled(finished, sample.e2el_ns / NS_PER_MS, np.nan),
+            "max_itl_ms": _filled(finished, _where(several, max_itl_ms), np.nan),
+            "preemptions": [r.preemptions for r in records],
+            "rejected": [r.rejected or "" for r in records],
+            "met_slo": _filled(finished, meets_slo(sample, slo), False),
+        }
+    )
+
+
+def _optional(values: Iterable[int | None]) -> pd.Series:
+    """Integers beyond 2**53 stay exact although some are missing."""
+    return pd.Series(list(values), dtype="Int64")
+
+
+def _where(known: npt.NDArray[np.bool_], values: Values) -> Values:
+    return np.where(known, values, np.nan)
+
+
+def _filled(
+    finished: npt.NDArray[np.bool_], values: npt.NDArray[np.generic], missing: float
+) -> npt.NDArray[np.generic]:
+    """Values of finished requests among all requests."""
+    column = np.full(finished.size, missing, dtype=values.dtype)
+    column[finished] = values
+    return column

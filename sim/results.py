@@ -1,0 +1,142 @@
+"""The result of a run, in memory and on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pandas as pd
+
+from sim.build import Machine
+from sim.config import Config
+from sim.config_errors import one_line
+from sim.config_text import config_toml
+from sim.errors import ConfigError
+from sim.files import write_atomic, write_csv_gz_atomic, write_json_atomic
+from sim.iteration_log import IterationLog
+from sim.metrics import latency_sample
+from sim.request_frame import requests_frame
+from sim.shell.cluster import ClusterRun
+from sim.summary import Summary, run_summary, slo_of
+from sim.timeseries import timeseries_frame
+from workloads.workload import Workload
+
+CONFIG_FILE: Final = "config.toml"
+RESULT_FILE: Final = "result.json"
+REQUESTS_FILE: Final = "requests.csv.gz"
+TIMESERIES_FILE: Final = "timeseries.csv.gz"
+ITERATIONS_FILE: Final = "iterations.csv.gz"
+
+_ITERATION_COLUMNS: Final = (
+    "start_ns",
+    "end_ns",
+    "decode_tokens",
+    "prefill_layer_tokens",
+    "running",
+    "waiting",
+    "used_blocks",
+    "energy_j",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What a run leaves behind.
+
+    Attributes:
+        config: What ran.
+        summary: The numbers of ``result.json``; see :func:`sim.summary.run_summary`.
+        requests: See :func:`sim.request_frame.requests_frame`.
+        timeseries: See :func:`sim.timeseries.timeseries_frame`.
+        iterations: One row per iteration: ``replica`` and the columns of
+            :class:`~sim.iteration_log.IterationLog`.
+    """
+
+    config: Config
+    summary: Summary
+    requests: pd.DataFrame
+    timeseries: pd.DataFrame
+    iterations: pd.DataFrame
+
+
+def run_result(
+    config: Config, machine: Machine, workload: Workload, run: ClusterRun
+) -> RunResult:
+    """Work out the result of a finished run."""
+    sample = latency_sample(run.records, [log.decode_end_ns for log in run.logs])
+    return RunResult(
+        config=config,
+        summary=run_summary(config, machine, workload, run, sample),
+        requests=requests_frame(run.records, sample, slo_of(config)),
+        timeseries=timeseries_frame(run.logs, machine.power, machine.num_blocks),
+        iterations=_iterations_frame(run.logs),
+    )
+
+
+def write_run(directory: Path, result: RunResult, *, iterations: bool = False) -> None:
+    """Write a result, replacing an earlier one in the same directory file by file.
+
+    ``result.json`` goes first and comes last, so it exists exactly when the files
+    beside it are complete and belong together.
+
+    Args:
+        directory: Where to; made if need be.
+        result: What to write.
+        iterations: Also write ``iterations.csv.gz``.
+
+    Raises:
+        ConfigError: If a file cannot be written.
+    """
+    for name in (RESULT_FILE, ITERATIONS_FILE):
+        remove(directory / name)
+    write_atomic(directory / CONFIG_FILE, config_toml(result.config).encode())
+    write_csv_gz_atomic(directory / REQUESTS_FILE, result.requests)
+    write_csv_gz_atomic(directory / TIMESERIES_FILE, result.timeseries)
+    if iterations:
+        write_csv_gz_atomic(directory / ITERATIONS_FILE, result.iterations)
+    write_json_atomic(directory / RESULT_FILE, result.summary)
+
+
+def make_directory(directory: Path) -> None:
+    """Make an output directory, so that a bad one is known before the work is done.
+
+    Raises:
+        ConfigError: If it is something else, or cannot be made.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise _unusable(directory, error) from None
+
+
+def remove(path: Path) -> None:
+    """Delete a file of an earlier result, if there is one.
+
+    Raises:
+        ConfigError: If it cannot be deleted.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise _unusable(path, error) from None
+
+
+def _unusable(path: Path, error: Exception) -> ConfigError:
+    reason = getattr(error, "strerror", None) or str(error)
+    return ConfigError(
+        f"{one_line(str(path))}: cannot be written: {one_line(str(reason))}"
+    )
+
+
+def _iterations_frame(logs: Sequence[IterationLog]) -> pd.DataFrame:
+    frames = [
+        pd.DataFrame(
+            {"replica": replica}
+            | {name: getattr(log, name) for name in _ITERATION_COLUMNS},
+            index=range(len(log)),
+        )
+        for replica, log in enumerate(logs)
+    ]
+    return pd.concat(frames, ignore_index=True)

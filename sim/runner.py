@@ -1,0 +1,83 @@
+"""From a configuration to its result; prints and writes nothing.
+
+A script needs no more than::
+
+    from sim.config_file import load_config
+    from sim.runner import run_config
+
+    result = run_config(load_config(None, ["workload.request_rate=1.5"]))
+    print(result.summary["mean_ttft_ms"])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sim.build import (
+    Machine,
+    build_cluster,
+    build_machine,
+    build_workload_of,
+    check_registered,
+)
+from sim.config import Config
+from sim.results import RunResult, run_result
+from workloads.workload import Workload
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedRun:
+    """A configuration that has proved runnable.
+
+    Attributes:
+        config: What to run.
+        machine: Model, GPUs and engine.
+        workload: The requests.
+    """
+
+    config: Config
+    machine: Machine
+    workload: Workload
+
+
+def prepare(config: Config) -> PreparedRun:
+    """Check a configuration and build all that can fail, without running it.
+
+    Raises:
+        ConfigError: If a name is unknown, the model does not fit, a kernel was not
+            profiled or a trace is missing or malformed.
+    """
+    check_registered(config)
+    return PreparedRun(config, build_machine(config), build_workload_of(config))
+
+
+def run_prepared(
+    prepared: PreparedRun, on_done: Callable[[], None] | None = None
+) -> RunResult:
+    """Run what was prepared; every call starts from an empty, idle cluster.
+
+    Args:
+        prepared: What to run.
+        on_done: Called as each request finishes or is rejected.
+
+    Raises:
+        SimulationError: If the scheduler breaks an invariant.
+    """
+    config, machine, workload = prepared.config, prepared.machine, prepared.workload
+    run = build_cluster(config, machine, workload).run(workload.requests, on_done)
+    return run_result(config, machine, workload, run)
+
+
+def run_config(config: Config, on_done: Callable[[], None] | None = None) -> RunResult:
+    """Simulate a configuration.
+
+    Args:
+        config: What to run.
+        on_done: Called as each request finishes or is rejected.
+
+    Raises:
+        ConfigError: As :func:`prepare`.
+        SimulationError: As :func:`run_prepared`.
+    """
+    return run_prepared(prepare(config), on_done)

@@ -1,0 +1,199 @@
+"""The numbers of a run, under the keys of ``vllm bench serve`` where it has them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from sim.build import Machine
+from sim.config import Config
+from sim.config_text import config_sha256
+from sim.iteration_log import IterationLog
+from sim.metrics import LatencySample, Slo, latency_metrics, meets_slo
+from sim.shell.cluster import ClusterRun
+from sim.timeseries import run_end_ns
+from sim.units import s_from_ns
+from sim.version import servescope_version
+from workloads.traces import read_trace
+from workloads.workload import Workload
+
+Summary = dict[str, Any]
+"""Plain JSON values; a number that does not exist (a mean of nothing) is None."""
+
+_S_PER_HOUR: Final = 3600
+_PER_MILLION: Final = 1e6
+_WORK: Final = (
+    "expert_weight_bytes",
+    "other_weight_bytes",
+    "kv_bytes",
+    "activation_bytes",
+)
+_ENERGY: Final = ("energy_run_j", "energy_wait_j", "energy_hbm_j", "energy_flop_j")
+
+
+def slo_of(config: Config) -> Slo:
+    """The limits of a good request."""
+    return Slo(**config.slo.model_dump())
+
+
+def offered_rate(config: Config) -> float | None:
+    """Requests per second the users offer; infinite when all wait from the start.
+
+    None when a trace brings its own arrival times, for which the configured rate has
+    no meaning.
+    """
+    section = config.workload
+    if section.max_concurrency is not None:
+        return math.inf
+    if section.path is not None and read_trace(section.path).arrival_ns is not None:
+        return None
+    return section.request_rate
+
+
+def run_summary(
+    config: Config,
+    machine: Machine,
+    workload: Workload,
+    run: ClusterRun,
+    sample: LatencySample,
+) -> Summary:
+    """Summarise a run.
+
+    ``duration`` runs from time 0 to the last finish. Tokens and throughputs count
+    completed requests, as in vLLM; ``slo_attainment`` counts all, so that a rejected
+    request is a missed one. GPUs are those that serve, in all replicas, and idle from
+    the start to the end of the run where they do not work.
+    """
+    duration_s = s_from_ns(run_end_ns(run.logs))
+    prompt_tokens = sum(
+        r.request.prompt_tokens for r in run.records if r.finish_ns is not None
+    )
+    output_tokens = int(sample.output_tokens.sum())
+    totals = _totals(run.logs)
+    energy = _energy(machine, run.logs, totals)
+    num_gpus = machine.power.num_gpus * len(run.logs)
+    usd = config.cost.usd_per_gpu_hour * num_gpus * duration_s / _S_PER_HOUR
+    energy_j, tokens = energy["energy_j"], prompt_tokens + output_tokens
+    return {
+        **_what_ran(config, machine, workload, num_gpus),
+        **_served(run, sample, duration_s, prompt_tokens, output_tokens),
+        **_slo(config, run, sample, duration_s),
+        **latency_metrics(sample),
+        **energy,
+        "energy_per_output_token_j": _ratio(energy_j, output_tokens),
+        "energy_per_token_j": _ratio(energy_j, tokens),
+        "mean_power_w": _ratio(energy_j, duration_s),
+        "hbm_bytes": sum(totals[name] for name in _WORK),
+        **{name: totals[name] for name in (*_WORK, "link_bytes", "flops")},
+        "iterations": sum(len(log) for log in run.logs),
+        "preemptions": sum(record.preemptions for record in run.records),
+        "extrapolated_fraction": _ratio(
+            totals["extrapolated_ns"], totals["duration_ns"]
+        ),
+        "usd_per_million_output_tokens": _ratio(usd * _PER_MILLION, output_tokens),
+        "usd_per_million_tokens": _ratio(usd * _PER_MILLION, tokens),
+        **_provenance(config, machine, workload),
+    }
+
+
+def _what_ran(
+    config: Config, machine: Machine, workload: Workload, num_gpus: int
+) -> Summary:
+    rate = offered_rate(config)
+    block_size = config.engine.block_size
+    return {
+        "label": config.engine.scheduler,
+        "model_id": machine.model.name,
+        "scheduler": config.engine.scheduler,
+        "profile": machine.profile.name,
+        "gpu": machine.gpu.name,
+        "num_gpus": num_gpus,
+        "kv_cache_tokens": machine.num_blocks * block_size,
+        "dataset": workload.name,
+        "num_prompts": len(workload.requests),
+        "request_rate": "inf" if rate == math.inf else rate,
+        "burstiness": None if rate is None else config.workload.burstiness,
+        "max_concurrency": workload.max_concurrency,
+    }
+
+
+def _served(
+    run: ClusterRun,
+    sample: LatencySample,
+    duration_s: float,
+    prompt_tokens: int,
+    output_tokens: int,
+) -> Summary:
+    completed = sample.ttft_ns.size
+    return {
+        "duration": duration_s,
+        "completed": completed,
+        "failed": len(run.records) - completed,
+        "rejected": sum(record.rejected is not None for record in run.records),
+        "total_input_tokens": prompt_tokens,
+        "total_output_tokens": output_tokens,
+        "request_throughput": _ratio(completed, duration_s),
+        "output_throughput": _ratio(output_tokens, duration_s),
+        "total_token_throughput": _ratio(prompt_tokens + output_tokens, duration_s),
+    }
+
+
+def _slo(
+    config: Config, run: ClusterRun, sample: LatencySample, duration_s: float
+) -> Summary:
+    """Goodput and attainments; None where there is no limit to meet."""
+    slo = slo_of(config)
+    limits = config.slo.model_dump()
+    good = _good(sample, slo) if any(v is not None for v in limits.values()) else None
+    ttft = _good(sample, Slo(ttft_ms=slo.ttft_ms)) if slo.ttft_ms else None
+    itl = _good(sample, Slo(itl_ms=slo.itl_ms)) if slo.itl_ms else None
+    sent = len(run.records)
+    return {
+        "request_goodput": None if good is None else _ratio(good, duration_s),
+        "slo_attainment": None if good is None else good / sent,
+        "slo_ttft_attainment": None if ttft is None else ttft / sent,
+        "slo_itl_attainment": None if itl is None else itl / sent,
+        **{f"slo_{name}": limit for name, limit in limits.items()},
+    }
+
+
+def _good(sample: LatencySample, slo: Slo) -> int:
+    return int(np.count_nonzero(meets_slo(sample, slo)))
+
+
+def _totals(logs: Sequence[IterationLog]) -> dict[str, Any]:
+    """Sums of the step costs over replicas; integers stay exact."""
+    names = logs[0].totals
+    return {
+        name: math.fsum(log.totals[name] for log in logs)
+        if name in _ENERGY
+        else sum(log.totals[name] for log in logs)
+        for name in names
+    }
+
+
+def _energy(
+    machine: Machine, logs: Sequence[IterationLog], totals: dict[str, Any]
+) -> dict[str, float]:
+    """Joules in all and by part; idling is what lies outside iterations."""
+    idle_ns = len(logs) * run_end_ns(logs) - totals["duration_ns"]
+    parts = {name: totals[name] for name in _ENERGY}
+    parts["energy_idle_j"] = machine.power.idle_j(idle_ns)
+    return {"energy_j": math.fsum(parts.values()), **parts}
+
+
+def _provenance(config: Config, machine: Machine, workload: Workload) -> Summary:
+    return {
+        "seed": config.seed,
+        "config_sha256": config_sha256(config),
+        "workload_sha256": workload.sha256,
+        "calibration_sha256": machine.calibration_sha256,
+        "version": servescope_version(),
+    }
+
+
+def _ratio(amount: float, per: float) -> float | None:
+    return amount / per if per else None

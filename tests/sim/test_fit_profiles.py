@@ -1,0 +1,96 @@
+"""Engine profiles hold what the fit gives, and say what they have seen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from calibration.engine_profiles import EngineProfile, engine_profile, profile_names
+from calibration.measured import fit_cases, held_out_cases
+from sim.build import build_machine
+from sim.config_file import load_config
+from sim.fit_profiles import fit_kernels, fit_v1_host, fit_v2_host
+from sim.plan import LayerSpan, PrefillChunk, StepPlan
+
+pytest.importorskip("scipy")
+
+
+def fitted() -> EngineProfile:
+    return fit_kernels(engine_profile("layered-prefill-v1"), fit_cases()["lp-micro"])
+
+
+def test_kernel_constants_are_those_of_the_micro_benchmark() -> None:
+    """Refitting from the measured numbers gives the shipped factors."""
+    again = fitted()
+    for name in ("layered-prefill-v1", "layered-prefill-v2"):
+        shipped = engine_profile(name)
+        assert shipped.moe.memory == pytest.approx(again.moe.memory, rel=2e-3)
+        assert shipped.moe.compute == pytest.approx(again.moe.compute, rel=2e-3)
+        assert shipped.prefill_attention_factor == again.prefill_attention_factor
+        assert shipped.row_layer_ns == pytest.approx(again.row_layer_ns, rel=5e-3)
+        assert shipped.host.prefill_ns == pytest.approx(again.host.prefill_ns, rel=2e-2)
+
+
+def test_host_times_of_v1_are_a_fixed_point_of_the_token_trace() -> None:
+    """Simulated under the shipped profile, the trace gives the shipped host times."""
+    shipped = engine_profile("layered-prefill-v1")
+    again = fit_v1_host(shipped, fit_cases()["lp-fig5"])
+    assert again == shipped.host
+
+
+def test_host_times_of_v2_are_a_fixed_point_of_the_latency_modes() -> None:
+    first = engine_profile("layered-prefill-v1")
+    shipped = engine_profile("layered-prefill-v2")
+    again = fit_v2_host(shipped, first, fit_cases()["lp-readme-itl"])
+    assert again == shipped.host
+
+
+def test_a_full_layered_iteration_lasts_what_the_trace_shows() -> None:
+    """Fig. 5: 33.6 ms with prefill in flight, 14 ms without; a few decodes more or
+    less move them by about a third of a millisecond each."""
+    machine = build_machine(
+        load_config(None, (), {"calibration.profile": "layered-prefill-v1"})
+    )
+    group = PrefillChunk(0, 0, 8192)
+    layered = StepPlan((LayerSpan(0, 3, (group,)), LayerSpan(3, 48)))
+    decode = StepPlan((LayerSpan(0, 48),))
+    assert machine.pricer.price(layered, 8, 8 * 8200).duration_ns == pytest.approx(
+        33.6e6, rel=0.03
+    )
+    assert machine.pricer.price(decode, 7, 7 * 8200).duration_ns == pytest.approx(
+        14.0e6, rel=0.05
+    )
+
+
+def test_every_profile_says_what_it_was_fitted_to() -> None:
+    known = set(fit_cases())
+    for name in profile_names():
+        seen = engine_profile(name).fitted_to
+        assert seen
+        if name.startswith("layered-prefill"):
+            assert set(seen) <= known
+
+
+def test_calibration_and_validation_cases_do_not_overlap() -> None:
+    """A held-out case is an end-to-end metric; fits see micro and iteration times."""
+    assert not {case["case"] for case in held_out_cases()} & set(fit_cases())
+    assert {case["metric"] for case in held_out_cases()} <= {
+        "rate_at_90_slo",
+        "mean_ttft_ms",
+        "p99_ttft_ms",
+        "mean_e2el_ms",
+        "p99_itl_ms",
+        "mean_itl_ms",
+        "energy_per_token_j",
+    }
+
+
+def test_padding_goes_to_the_next_captured_size_and_is_eager_beyond() -> None:
+    profile = replace(engine_profile("vllm-0.24"), graph_rows=(1, 2, 4, 8))
+    assert [profile.padded(rows) for rows in (1, 3, 8, 9)] == [
+        (1, True),
+        (4, True),
+        (8, True),
+        (9, False),
+    ]
