@@ -42,6 +42,8 @@ def model_work(deployment: Deployment, elementwise_row_bytes: int) -> ModelWork:
         kv_bytes=shape.kv_bytes_per_token_layer(deployment.kv_dtype) * kv_copies,
         # A ring moves 2 (n - 1) / n of the message in and out of each of n GPUs.
         all_reduce_bytes=2 * (tp - 1) * shape.hidden_size * _ACTIVATION_BYTES,
+        # Every GPU receives the other GPUs' shares of the vocabulary.
+        gather_bytes=(tp - 1) * shape.vocab_size * _ACTIVATION_BYTES,
     )
 
 

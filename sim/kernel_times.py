@@ -46,6 +46,10 @@ class KernelTimes(Protocol):
         """Attention of ``batch`` rows over ``context`` KV tokens in one layer."""
         ...
 
-    def head(self, rows: int, logit_rows: int, *, graph: bool) -> Timed:
+    def head(self, rows: int, logit_rows: int) -> Timed:
         """Embedding of ``rows`` tokens, LM head and sampling of ``logit_rows``."""
+        ...
+
+    def gather_logits(self, logit_rows: int) -> Timed:
+        """Gather of ``logit_rows`` rows of logits from a split vocabulary."""
         ...

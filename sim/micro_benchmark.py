@@ -64,7 +64,10 @@ def predict(
         + kernels.elementwise(rows).ns
         + 2 * kernels.all_reduce(rows, graph=graph).ns
     ) + chunks * (
-        kernels.head(rows, 1, graph=graph).ns + machine.profile.host.prefill_ns
+        kernels.head(rows, 1).ns
+        + kernels.all_reduce(rows, graph=graph).ns
+        + kernels.gather_logits(1).ns
+        + machine.profile.host.prefill_ns
     )
     return MicroTimes(
         moe_ms=ms_from_ns(passes * (experts_ns - auxiliary_ns)),

@@ -23,6 +23,7 @@ class ModelWork:
         pair_flops: Attention FLOPs per query-key pair in a layer, all heads.
         kv_bytes: Keys and values of one token in one layer, all GPUs.
         all_reduce_bytes: Link bytes of one row in one all-reduce, all GPUs.
+        gather_bytes: Link bytes of gathering one row of logits, all GPUs.
         reductions: All-reduces per layer.
     """
 
@@ -38,6 +39,7 @@ class ModelWork:
     pair_flops: int
     kv_bytes: int
     all_reduce_bytes: int
+    gather_bytes: int
     reductions: int = 2
 
 

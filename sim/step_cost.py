@@ -240,22 +240,32 @@ class StepCostModel:
         """Embedding where layer 0 runs, LM head on decodes and prompts' last tokens.
 
         The engines modelled compute logits for every prompt in the batch in every
-        iteration, also before its last chunk or group.
+        iteration, also before its last chunk or group. A vocabulary-parallel
+        embedding ends in an all-reduce, the LM head in a gather.
         """
         prompts = sum(len(span.prefill) for span in plan.spans)
         entering = sum(c.tokens for c in plan.spans[0].prefill)
         decoding = decoding if plan.spans[0].decode else 0
-        key = (decoding + entering, decoding + prompts)
-        known = self._heads.get(key)
+        rows, logit_rows = decoding + entering, decoding + prompts
+        known = self._heads.get((rows, logit_rows))
         if known is None:
-            run, graph = self._padded(key[0])
-            timed = self._kernels.head(run, key[1], graph=graph)
-            wait = self._kernels.all_reduce(run, graph=graph).ns
-            known = self._heads[key] = (timed.ns, wait, timed.extrapolated_ns)
+            known = self._heads[rows, logit_rows] = self._head(rows, logit_rows)
         ns, wait_ns, outside = known
         sums.ns += ns
         sums.wait_ns += wait_ns
         sums.extrapolated_ns += outside
         sums.other_weight_bytes += self._work.head_weight_bytes
-        sums.flops += key[1] * self._work.head_flops
-        sums.link_bytes += key[0] * self._work.all_reduce_bytes
+        sums.flops += logit_rows * self._work.head_flops
+        sums.link_bytes += rows * self._work.all_reduce_bytes
+        sums.link_bytes += logit_rows * self._work.gather_bytes
+
+    def _head(self, rows: int, logit_rows: int) -> tuple[int, int, int]:
+        """Duration, wait and extrapolated time (ns) around the layers."""
+        run, graph = self._padded(rows) if rows else (0, True)
+        waits = [self._kernels.gather_logits(logit_rows)]
+        if rows:
+            waits.append(self._kernels.all_reduce(run, graph=graph))
+        head = self._kernels.head(run, logit_rows)
+        wait_ns = sum(timed.ns for timed in waits)
+        outside = sum(timed.extrapolated_ns for timed in (head, *waits))
+        return head.ns + wait_ns, wait_ns, outside

@@ -68,7 +68,8 @@ class Gemms:
         return _Shape(
             tuple(self._table["m"][chosen][order].tolist()),
             tuple(isotonic(self._table["latency_ns"][chosen][order]).tolist()),
-            (n * k) / (near_n * near_k),
+            # Below the narrowest profiled shape the launch dominates, not the work.
+            max(n, int(ns.min())) * max(k, int(ks.min())) / (near_n * near_k),
             bool(n > ns.max() or k > ks.max()),
         )
 

@@ -182,14 +182,15 @@ class ModelKernels:
         work = decode.work(batch, context)
         return self._scale.apply(timed, hbm_bytes=work.hbm_bytes, flops=work.flops)
 
-    def head(self, rows: int, logit_rows: int, *, graph: bool) -> Timed:
-        """Embedding of ``rows`` tokens, LM head and sampling of ``logit_rows``."""
+    def head(self, rows: int, logit_rows: int) -> Timed:
+        """Embedding of ``rows`` tokens, LM head and sampling of ``logit_rows``.
+
+        Embedding, final norm and sampling are memory-bound and analytic.
+        """
         model = self._model
         hidden_bytes = 2 * rows * model.hidden_size * _ACTIVATION_BYTES
         vocab = -(-model.vocab_size // self.tp)
         logit_bytes = logit_rows * model.vocab_size * _ACTIVATION_BYTES
-        # Embedding, final norm and sampling are memory-bound; a vocabulary-parallel
-        # embedding ends in an all-reduce, the logits in a gather.
         analytic = (
             3 * self._elementwise_ns
             + (2 * hidden_bytes + 2 * logit_bytes) / self._elementwise_rate
@@ -199,14 +200,12 @@ class ModelKernels:
             hbm_bytes=vocab * model.hidden_size * 2,
             flops=2 * logit_rows * vocab * model.hidden_size,
         )
-        return _sum(
-            (
-                Timed(round(analytic)),
-                lm_head,
-                self.all_reduce(rows, graph=graph),
-                self._collectives.all_gather(logit_bytes),
-            )
-        )
+        return _sum((Timed(round(analytic)), lm_head))
+
+    def gather_logits(self, logit_rows: int) -> Timed:
+        """Gather of ``logit_rows`` rows of logits from a split vocabulary."""
+        row_bytes = self._model.vocab_size * _ACTIVATION_BYTES
+        return self._collectives.all_gather(logit_rows * row_bytes)
 
 
 def _sum(parts: Iterable[Timed]) -> Timed:

@@ -33,8 +33,11 @@ class Kernels:
     def decode_attention(self, batch: int, context: int, *, windowed: bool) -> Timed:
         return self._timed(23 + batch + (1 if windowed else 5) * context, context > 90)
 
-    def head(self, rows: int, logit_rows: int, *, graph: bool) -> Timed:
-        return self._timed(31 + 2 * rows + 37 * logit_rows + 41 * graph, rows > 40)
+    def head(self, rows: int, logit_rows: int) -> Timed:
+        return self._timed(31 + 2 * rows + 37 * logit_rows, rows > 40)
+
+    def gather_logits(self, logit_rows: int) -> Timed:
+        return Timed(43 + 47 * logit_rows)
 
     @staticmethod
     def _timed(ns: int, outside: bool) -> Timed:
@@ -135,8 +138,10 @@ class Literal:
         entering = decoding + sum(c.tokens for c in plan.spans[0].prefill)
         logits = decoding + sum(len(span.prefill) for span in plan.spans)
         run, graph = padded(entering)
-        self.kernel(Kernels().head(run, logits, graph=graph))
-        self.wait_ns += Kernels().all_reduce(run, graph=graph).ns
+        self.kernel(Kernels().head(run, logits))
+        self.kernel(Kernels().gather_logits(logits), wait=True)
+        if entering:
+            self.kernel(Kernels().all_reduce(run, graph=graph), wait=True)
         self.other_weight_bytes += 500_009
         self.flops += logits * 307
-        self.link_bytes += entering * 601
+        self.link_bytes += entering * 601 + logits * 607

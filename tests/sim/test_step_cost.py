@@ -46,6 +46,7 @@ def work(windows: Sequence[int]) -> ModelWork:
         pair_flops=401,
         kv_bytes=503,
         all_reduce_bytes=601,
+        gather_bytes=607,
     )
 
 
@@ -181,19 +182,22 @@ def grouped(num_layers: int, groups: int, chunk: PrefillChunk) -> list[StepPlan]
 def test_layered_pass_without_decodes_is_the_whole_pass_in_pieces(groups: int) -> None:
     """Alone, a prompt's groups add up to one chunk through all layers.
 
-    Beyond it each extra iteration pays a head, one row of logits without an embedding.
+    Beyond it each extra iteration pays a head and the gather of one row of logits,
+    without an embedding.
     """
     chunk = PrefillChunk(0, 0, 36)
     pricer = model((0, 12) * 3, host=HostTimes(0, 0, 0, 0))
     whole = pricer.price(StepPlan((LayerSpan(0, 6, (chunk,)),)), 0, 0)
     parts = [pricer.price(plan, 0, 0) for plan in grouped(6, groups, chunk)]
     extra = groups - 1
-    head_ns = Kernels().head(0, 1, graph=True).ns
+    head_ns = Kernels().head(0, 1).ns + Kernels().gather_logits(1).ns
     assert sum(p.duration_ns for p in parts) == whole.duration_ns + extra * head_ns
     assert sum(p.flops for p in parts) == whole.flops + extra * 307
     weights = sum(p.other_weight_bytes for p in parts)
     assert weights == whole.other_weight_bytes + extra * 500_009
-    for name in ("expert_weight_bytes", "kv_bytes", "activation_bytes", "link_bytes"):
+    links = sum(p.link_bytes for p in parts)
+    assert links == whole.link_bytes + extra * 607
+    for name in ("expert_weight_bytes", "kv_bytes", "activation_bytes"):
         assert sum(getattr(p, name) for p in parts) == getattr(whole, name), name
 
 
@@ -211,7 +215,8 @@ def test_layers_without_prefill_cost_a_decode_iteration() -> None:
 
     added = layer_ns(44, False, 4 + 1 + 36 / 8) - layer_ns(8, True, 4)
     added += kernels.prefill_attention([(0, 36)], windowed=False).ns
-    logits = kernels.head(8, 9, graph=True).ns - kernels.head(8, 8, graph=True).ns
+    logits = kernels.head(8, 9).ns - kernels.head(8, 8).ns
+    logits += kernels.gather_logits(9).ns - kernels.gather_logits(8).ns
     assert layered.duration_ns - decode_only.duration_ns == 2 * added + logits
 
 
