@@ -1,9 +1,10 @@
-"""First-come-first-served admission of whole prompts, shared by several policies."""
+"""First-come-first-served admission, shared by the policies."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from sim.plan import PrefillChunk
 from sim.schedulers.room import Room
 from sim.view import EngineLimits, QueuedRequest, SchedulerView
 
@@ -27,3 +28,26 @@ def admissible(
             return
         slots -= 1
         yield queued
+
+
+def fill_budget(
+    view: SchedulerView, room: Room, limits: EngineLimits, budget: int
+) -> tuple[PrefillChunk, ...]:
+    """Cut ``budget`` prompt tokens: prompts in progress first, then waiting ones.
+
+    The last prompt is cut where the budget ends.
+    """
+    chunks: list[PrefillChunk] = []
+    for state in view.prefilling:
+        tokens = min(state.remaining, budget)
+        if tokens > 0:
+            chunks.append(PrefillChunk(state.id, state.computed, tokens))
+            budget -= tokens
+    if budget > 0:
+        for queued in admissible(view, room, limits):
+            tokens = min(queued.tokens, budget)
+            chunks.append(PrefillChunk(queued.id, 0, tokens))
+            budget -= tokens
+            if budget <= 0:
+                break
+    return tuple(chunks)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sim.plan import LayerSpan, PrefillChunk, StepPlan
-from sim.schedulers.admission import admissible
+from sim.plan import LayerSpan, StepPlan
+from sim.schedulers.admission import fill_budget
 from sim.schedulers.room import make_room
 from sim.view import EngineLimits, SchedulerView
 
@@ -25,20 +25,8 @@ class ChunkedPrefill:
         """One span over all layers with a mixed batch."""
         room = make_room(view, self.limits)
         budget = self.limits.max_num_batched_tokens - room.num_decoding
-        chunks: list[PrefillChunk] = []
-        for state in view.prefilling:
-            tokens = min(state.remaining, budget)
-            if tokens > 0:
-                chunks.append(PrefillChunk(state.id, state.computed, tokens))
-                budget -= tokens
-        if budget > 0:
-            for queued in admissible(view, room, self.limits):
-                tokens = min(queued.tokens, budget)
-                chunks.append(PrefillChunk(queued.id, 0, tokens))
-                budget -= tokens
-                if budget <= 0:
-                    break
-        span = LayerSpan(0, self.limits.num_layers, tuple(chunks))
+        chunks = fill_budget(view, room, self.limits, budget)
+        span = LayerSpan(0, self.limits.num_layers, chunks)
         return StepPlan((span,), room.preempted)
 
     def reject_reason(self, prompt_tokens: int) -> str | None:

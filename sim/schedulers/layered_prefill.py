@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sim.plan import LayerSpan, PrefillChunk, StepPlan
-from sim.schedulers.admission import admissible
+from sim.schedulers.admission import fill_budget
 from sim.schedulers.layer_groups import layer_groups
-from sim.schedulers.room import Room, make_room
+from sim.schedulers.room import make_room
 from sim.view import EngineLimits, SchedulerView
 
 
@@ -44,24 +44,9 @@ class LayeredPrefill:
                 if state.layers_done
             )
         else:
-            batch = self._admit(view, room)
+            budget = self.limits.max_num_batched_tokens
+            batch = fill_budget(view, room, self.limits, budget)
         return StepPlan(self._spans(batch, done), room.preempted)
-
-    def _admit(self, view: SchedulerView, room: Room) -> tuple[PrefillChunk, ...]:
-        budget = self.limits.max_num_batched_tokens
-        batch: list[PrefillChunk] = []
-        for state in view.prefilling:
-            tokens = min(state.remaining, budget)
-            batch.append(PrefillChunk(state.id, state.computed, tokens))
-            budget -= tokens
-        if budget > 0:
-            for queued in admissible(view, room, self.limits):
-                tokens = min(queued.tokens, budget)
-                batch.append(PrefillChunk(queued.id, 0, tokens))
-                budget -= tokens
-                if budget <= 0:
-                    break
-        return tuple(batch)
 
     def _spans(
         self, batch: tuple[PrefillChunk, ...], done: int
