@@ -216,10 +216,13 @@ def list_names(
 
 
 @app.command(
-    epilog=_examples("servescope validate", "servescope validate --out errors --json")
+    epilog=_examples("servescope validate", "servescope validate --seeds 1 --json")
 )
 def validate(
     out: Annotated[Path, _out("servescope-validate")] = Path("servescope-validate"),
+    seeds: Annotated[
+        int, typer.Option(min=1, max=100, help="Runs of each case, by seed.")
+    ] = 5,
     jobs: Jobs = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -232,7 +235,7 @@ def validate(
     """
     from sim.cli_validate import validate_command
 
-    validate_command(out, jobs=jobs, as_json=as_json, quiet=quiet)
+    validate_command(out, seeds=seeds, jobs=jobs, as_json=as_json, quiet=quiet)
 
 
 calibrate = typer.Typer(

@@ -23,12 +23,12 @@ END_TO_END_FILE = "end_to_end.csv"
 
 
 def validate_command(
-    directory: Path, *, jobs: int | None, as_json: bool, quiet: bool
+    directory: Path, *, seeds: int, jobs: int | None, as_json: bool, quiet: bool
 ) -> None:
     """Run every measured case; write two CSV files and print both tables."""
     micro = micro_benchmark()
-    with progress("measured cases", len(needed_runs()), quiet=quiet) as on_done:
-        serving = end_to_end(jobs, on_done)
+    with progress("measured cases", len(needed_runs(seeds)), quiet=quiet) as on_done:
+        serving = end_to_end(seeds, jobs, on_done)
     make_directory(directory)
     write_csv_atomic(directory / MICRO_FILE, micro)
     write_csv_atomic(directory / END_TO_END_FILE, serving)
@@ -38,7 +38,7 @@ def validate_command(
     elif not quiet:
         console = Console()
         console.print(_micro_table(micro))
-        console.print(_serving_table(serving))
+        console.print(_serving_table(serving, seeds))
 
 
 def fit_command(*, as_json: bool) -> None:
@@ -93,16 +93,21 @@ def _micro_table(frame: pd.DataFrame) -> Table:
     return table
 
 
-def _serving_table(frame: pd.DataFrame) -> Table:
+def _serving_table(frame: pd.DataFrame, seeds: int) -> Table:
     table = _table(
-        "Serving runs no constant has seen", "measured", "predicted", "error"
+        f"Serving runs no constant has seen; median and range of {seeds} seed(s)",
+        "measured",
+        "predicted",
+        "range",
+        "error",
     )
     for row in _records(frame):
         table.add_row(
-            f"{row['metric']} ({row['case']})",
+            f"{row['metric']}, {row['profile'].removeprefix('layered-prefill-')}",
             row["scheduler"].removesuffix("-prefill"),
             _number(row["measured"]),
             _number(row["predicted"]),
+            f"{_number(row['lowest'])}..{_number(row['highest'])}",
             _percent(row["error"]),
         )
     return table
@@ -118,7 +123,9 @@ def _table(title: str, *numbers: str) -> Table:
 
 
 def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
+    if value is None:
+        return "-"
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def _percent(value: float | None) -> str:

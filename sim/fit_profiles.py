@@ -35,8 +35,8 @@ from sim.plan import LayerSpan, PrefillChunk, StepPlan
 from sim.step_cost import HostTimes
 from sim.units import NS_PER_MS
 
-CONTEXT_TOKENS = 8200
-"""Mean context of a decoding arXiv request: 8.1 k of prompt and half its output."""
+CONTEXT_TOKENS = 8100
+"""Mean context of a decoding arXiv request: 8.0 k of prompt and half its output."""
 PREFIX_TOKENS = 5300
 """Mean prefix of an arXiv chunk: half the token-weighted mean prompt length."""
 GROUPS = 16

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
+from statistics import median
 from typing import Any, Final
 
 import pandas as pd
@@ -20,6 +22,7 @@ from sim.summary import Summary
 MICRO_PROFILES: Final = ("layered-prefill-v1", "vllm-0.24")
 SLO_RATES: Final = tuple(round(1.0 + 0.1 * i, 1) for i in range(9))
 """Rates at which the paper's Fig. 3 (a) was measured, and below."""
+DEFAULT_SEEDS: Final = 5
 _SCHEDULERS: Final = ("chunked-prefill", "layered-prefill")
 _RATE_METRIC: Final = "rate_at_90_slo"
 
@@ -53,17 +56,23 @@ def micro_benchmark(profiles: Sequence[str] = MICRO_PROFILES) -> pd.DataFrame:
 
 
 def end_to_end(
-    jobs: int | None = None, on_done: Callable[[], None] = lambda: None
+    seeds: int = DEFAULT_SEEDS,
+    jobs: int | None = None,
+    on_done: Callable[[], None] = lambda: None,
 ) -> pd.DataFrame:
-    """Simulate every held-out case by its protocol, seed 0.
+    """Simulate every held-out case by its protocol, under seeds 0, 1, ...
+
+    One seed is one draw of arrivals and lengths, as a measurement is one run; the
+    spread over seeds says how much a single run can tell.
 
     Returns:
-        Columns case, profile, scheduler, metric, measured, predicted, error, source.
+        Columns case, profile, scheduler, metric, measured, predicted (median over
+        seeds), lowest, highest, error (of the median), source.
 
     Raises:
         SimulationError: If a scheduler breaks an invariant.
     """
-    wanted = needed_runs()
+    wanted = needed_runs(seeds)
     tasks = [delayed(_run)(i, config) for i, config in enumerate(wanted.values())]
     summaries: dict[int, Summary] = {}
     workers = Parallel(n_jobs=jobs or cpu_count(), return_as="generator_unordered")
@@ -75,46 +84,55 @@ def end_to_end(
     for case in held_out_cases():
         for scheduler in _SCHEDULERS:
             if scheduler in case:
-                predicted = _predicted(case, scheduler, runs)
-                rows.append(
-                    {
-                        "case": case["case"],
-                        "profile": case["profile"],
-                        "scheduler": scheduler,
-                        "metric": case["metric"],
-                        "measured": case[scheduler],
-                        "predicted": predicted,
-                        "error": predicted / case[scheduler] - 1.0,
-                        "source": case["source"],
-                    }
-                )
+                by_seed = [
+                    _predicted(case, scheduler, seed, runs) for seed in range(seeds)
+                ]
+                rows.append(_row(case, scheduler, by_seed))
     return pd.DataFrame(rows)
 
 
-_Key = tuple[str, str, float]
+_Key = tuple[str, str, float, int]
 
 
-def needed_runs() -> dict[_Key, Config]:
-    """Every run the cases need, once, by (profile, scheduler, request rate)."""
+def needed_runs(seeds: int = DEFAULT_SEEDS) -> dict[_Key, Config]:
+    """Every run the cases need, once, by (profile, scheduler, rate, seed)."""
     runs: dict[_Key, Config] = {}
     for case in held_out_cases():
-        for scheduler in _SCHEDULERS:
+        for scheduler, rate, seed in product(_SCHEDULERS, _rates(case), range(seeds)):
             if scheduler in case:
-                for rate in _rates(case):
-                    key = (case["profile"], scheduler, rate)
-                    runs[key] = _config(case, scheduler, rate)
+                key = (case["profile"], scheduler, rate, seed)
+                runs[key] = _config(case, scheduler, rate, seed)
     return runs
+
+
+def _row(
+    case: Mapping[str, Any], scheduler: str, by_seed: Sequence[float]
+) -> dict[str, Any]:
+    predicted = median(by_seed)
+    return {
+        "case": case["case"],
+        "profile": case["profile"],
+        "scheduler": scheduler,
+        "metric": case["metric"],
+        "measured": case[scheduler],
+        "predicted": predicted,
+        "lowest": min(by_seed),
+        "highest": max(by_seed),
+        "error": predicted / case[scheduler] - 1.0,
+        "source": case["source"],
+    }
 
 
 def _rates(case: Mapping[str, Any]) -> tuple[float, ...]:
     return SLO_RATES if case["metric"] == _RATE_METRIC else (case["request_rate"],)
 
 
-def _config(case: Mapping[str, Any], scheduler: str, rate: float) -> Config:
+def _config(case: Mapping[str, Any], scheduler: str, rate: float, seed: int) -> Config:
     return load_config(
         None,
         (),
         {
+            "seed": seed,
             "calibration.profile": case["profile"],
             "engine.scheduler": scheduler,
             "workload.request_rate": rate,
@@ -129,10 +147,12 @@ def _run(index: int, config: Config) -> tuple[int, Summary]:
 
 
 def _predicted(
-    case: Mapping[str, Any], scheduler: str, runs: Mapping[_Key, Summary]
+    case: Mapping[str, Any], scheduler: str, seed: int, runs: Mapping[_Key, Summary]
 ) -> float:
-    profile = case["profile"]
+    def summary(rate: float) -> Summary:
+        return runs[case["profile"], scheduler, rate, seed]
+
     if case["metric"] == _RATE_METRIC:
-        attainment = [runs[profile, scheduler, r]["slo_attainment"] for r in SLO_RATES]
+        attainment = [summary(rate)["slo_attainment"] for rate in SLO_RATES]
         return rate_at_attainment(SLO_RATES, attainment)
-    return float(runs[profile, scheduler, case["request_rate"]][case["metric"]])
+    return float(summary(case["request_rate"])[case["metric"]])
