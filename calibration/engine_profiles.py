@@ -28,6 +28,8 @@ class EngineProfile:
         name: Name in the configuration.
         description: What engine this is.
         host: Host overhead per iteration.
+        framework: Whose kernel tables it runs, "vllm" or "sglang".
+        frontend_ns: From a request's arrival at the server to the engine's queue.
         graph_rows: Batch sizes captured as CUDA graphs, increasing.
         custom_all_reduce_bytes: Largest message for the custom all-reduce kernel.
         prefill_attention_factor: Prefill attention time against the tables.
@@ -40,6 +42,8 @@ class EngineProfile:
 
     name: str
     description: str
+    framework: str
+    frontend_ns: int
     host: HostTimes
     graph_rows: tuple[int, ...]
     custom_all_reduce_bytes: int
@@ -84,11 +88,15 @@ def engine_profile(name: str) -> EngineProfile:
     return EngineProfile(
         name=name,
         description=entry["description"],
+        framework=entry.get("framework", "vllm"),
+        frontend_ns=entry.get("frontend_ns", 0),
         host=HostTimes(
             decode_ns=host["decode_ns"],
             prefill_ns=host["prefill_ns"],
             mixed_ns=host["mixed_ns"],
             layered_ns=host["layered_ns"],
+            per_layer_ns=host.get("per_layer_ns", 0),
+            per_sequence_ns=host.get("per_sequence_ns", 0),
         ),
         graph_rows=_graph_rows(entry["graph_rows"]),
         custom_all_reduce_bytes=entry["custom_all_reduce_bytes"],

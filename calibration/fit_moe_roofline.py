@@ -1,77 +1,105 @@
 """Fit one roofline per profiled MoE slice; run when the packs change.
 
-    python -m calibration.fit_moe_roofline
+    python -m calibration.fit_moe_roofline [--all]
 
 Needs scipy (extra ``pack``). Writes ``calibration/data/moe_roofline.json``, which the
 run time reads: per slice the parameters of a ``MoeRoofline`` and the mean absolute
-relative error of the fit over the slice's rows.
+relative error of the fit over the slice's rows. Slices that the file holds already are
+kept, unless ``--all`` is given.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import least_squares
 
-from calibration.hardware import Gpu, gpu, gpu_names
+from calibration.hardware import Gpu, gpu
 from calibration.kernels.experts import TABLE_LAW, load_key, slice_key
 from calibration.kernels.moe_roofline import BYTES_PER_EXPERT_WEIGHT, MoeSlice
-from calibration.kernels.routing_model import synthetic_load
-from calibration.tables import KernelTables, load_tables
+from calibration.kernels.routing_model import SyntheticLoad, synthetic_load
+from calibration.pack_set import read_provenance
+from calibration.pack_sources import MOE_TABLES
+from calibration.tables import DATA_DIR, KernelTables, load_tables
+from sim.errors import ConfigError
 from sim.files import write_atomic
+
+FILE: Final = "moe_roofline.json"
 
 _TILES = (16, 64, 128)
 _TOKENS = sorted([2**i for i in range(17)] + [3 * 2**i for i in range(4, 15)])
 _KEYS = tuple(MoeSlice.__dataclass_fields__)
+_LAWS = ("balanced", "power_law_1.01", "power_law_1.2")
+_FEWEST_ROWS = 6  # one more than there are parameters
 Float = npt.NDArray[np.float64]
-Rows = dict[str, npt.NDArray[np.int64]]
+Document = dict[str, dict[str, Any]]
+_NONE: Final[Document] = {"slices": {}, "loads": {}}
 
 
-def main() -> None:
-    """Fit every slice of every GPU and write the result."""
+def fit_set(folder: Path, known: Document) -> Document:
+    """The fits of every MoE slice of a calibration set.
+
+    Args:
+        folder: the set.
+        known: fits that need not be done again, by slice.
+    """
+    packs = read_provenance(folder).values()
+    tables = [load_tables(p["gpu"], folder, p["framework"]) for p in packs]
+    return fit_tables(tables, known)
+
+
+def fit_tables(packs: Iterable[KernelTables], known: Document) -> Document:
+    """The fits of every MoE slice of some packs; slices in `known` are copied."""
     slices: dict[str, dict[str, float]] = {}
-    loads: dict[str, object] = {"tokens": _TOKENS}
-    for name in gpu_names():
-        tables = load_tables(name)
-        for table in ("moe", "moe_untuned"):
-            if table in tables.names:
-                for dtype, moe_slice in _slices(tables, table):
-                    fit = _fit_slice(tables, gpu(name), table, dtype, moe_slice)
-                    slices[slice_key(name, table, dtype, moe_slice)] = fit
-                    loads[load_key(moe_slice, int(fit["tile"]))] = _load_rows(
+    loads: dict[str, Any] = {"tokens": _TOKENS}
+    for tables in packs:
+        for table in sorted(set(MOE_TABLES) & set(tables.names)):
+            for dtype, moe_slice in _slices(tables, table):
+                key = slice_key(tables.pack, table, dtype, moe_slice)
+                fit = known["slices"].get(key) or _fit_slice(
+                    tables, gpu(tables.gpu), table, dtype, moe_slice
+                )
+                slices[key] = fit
+                load = load_key(moe_slice, int(fit["tile"]))
+                if load not in loads:
+                    loads[load] = known["loads"].get(load) or _load_rows(
                         moe_slice, int(fit["tile"])
                     )
-    path = Path(__file__).parent / "data" / "moe_roofline.json"
-    document = {"slices": slices, "loads": loads}
-    write_atomic(path, json.dumps(document, sort_keys=True, indent=0).encode() + b"\n")
-    errors = [fit["fit_error"] for fit in slices.values()]
-    summary = f"median {np.median(errors):.3f}, worst {max(errors):.3f}"
-    print(f"{len(slices)} slices, mean relative error: {summary}")  # noqa: T201
+    return {"slices": slices, "loads": loads}
+
+
+def document_bytes(document: Document) -> bytes:
+    """The file of some fits: the same bytes for the same fits."""
+    return json.dumps(document, sort_keys=True, indent=0).encode() + b"\n"
 
 
 def _slices(tables: KernelTables, table: str) -> Iterator[tuple[str, MoeSlice]]:
     for dtype in sorted(BYTES_PER_EXPERT_WEIGHT):
         rows = tables.select(table, dtype=dtype)
-        for key in np.unique(np.stack([rows[k] for k in _KEYS]), axis=1).T:
-            yield dtype, MoeSlice(*(int(v) for v in key))
+        keys = np.stack([rows[k] for k in _KEYS])
+        for key, count in zip(*_counted(keys), strict=True):
+            if count >= _FEWEST_ROWS:
+                yield dtype, MoeSlice(*(int(v) for v in key))
+
+
+def _counted(keys: npt.NDArray[np.int64]) -> tuple[Any, Any]:
+    unique, counts = np.unique(keys, axis=1, return_counts=True)
+    return unique.T, counts
+
+
+def _load(moe_slice: MoeSlice, tokens: int, law: str, tile: int) -> SyntheticLoad:
+    experts, ranks = moe_slice.num_experts, moe_slice.moe_ep_size
+    return synthetic_load(tokens, experts, moe_slice.topk, ranks, law, tile)
 
 
 def _load_rows(moe_slice: MoeSlice, tile: int) -> list[list[float]]:
-    loads = [
-        synthetic_load(
-            tokens,
-            moe_slice.num_experts,
-            moe_slice.topk,
-            moe_slice.moe_ep_size,
-            TABLE_LAW,
-            tile,
-        )
-        for tokens in _TOKENS
-    ]
+    loads = [_load(moe_slice, tokens, TABLE_LAW, tile) for tokens in _TOKENS]
     return [
         [round(load.touched, 3) for load in loads],
         [round(load.padded_pairs, 1) for load in loads],
@@ -83,7 +111,7 @@ def _fit_slice(
     tables: KernelTables, device: Gpu, table: str, dtype: str, moe_slice: MoeSlice
 ) -> dict[str, float]:
     columns: list[tuple[float, int, str]] = []
-    for law in ("balanced", "power_law_1.01", "power_law_1.2"):
+    for law in _LAWS:
         rows = tables.select(
             table,
             dtype=dtype,
@@ -92,13 +120,8 @@ def _fit_slice(
         )
         for tokens, ns in zip(rows["num_tokens"], rows["latency_ns"], strict=True):
             columns.append((float(ns), int(tokens), law))
-    best: dict[str, float] | None = None
-    for tile in _TILES:
-        fit = _fit_tile(columns, device, dtype, moe_slice, tile)
-        if best is None or fit["fit_error"] < best["fit_error"]:
-            best = fit
-    assert best is not None  # noqa: S101
-    return best
+    fits = [_fit_tile(columns, device, dtype, moe_slice, tile) for tile in _TILES]
+    return min(fits, key=lambda fit: fit["fit_error"])
 
 
 def _fit_tile(
@@ -108,17 +131,7 @@ def _fit_tile(
     moe_slice: MoeSlice,
     tile: int,
 ) -> dict[str, float]:
-    loads = [
-        synthetic_load(
-            tokens,
-            moe_slice.num_experts,
-            moe_slice.topk,
-            moe_slice.moe_ep_size,
-            law,
-            tile,
-        )
-        for _, tokens, law in columns
-    ]
+    loads = [_load(moe_slice, tokens, law, tile) for _, tokens, law in columns]
     measured = np.array([ns for ns, _, _ in columns])
     width = BYTES_PER_EXPERT_WEIGHT[dtype]
     weights = np.array([moe_slice.weight_bytes(x.touched, width) for x in loads])
@@ -149,6 +162,39 @@ def _fit_tile(
         "tile": tile,
         "fit_error": round(float(error.mean()), 4),
     }
+
+
+def read_fits(path: Path) -> Document:
+    """The fits of a file, none if there is no such file.
+
+    Raises:
+        ConfigError: if it is not a file of fits.
+    """
+    try:
+        document: Document = json.loads(path.read_bytes())
+        return {"slices": document["slices"], "loads": document["loads"]}
+    except FileNotFoundError:
+        return {"slices": {}, "loads": {}}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path}: not a file of MoE rooflines: {error}") from error
+
+
+def summary(slices: Mapping[str, Mapping[str, float]]) -> str:
+    """How many fits there are and how good, in a few words."""
+    if not slices:
+        return "no MoE slices"
+    errors = [fit["fit_error"] for fit in slices.values()]
+    median, worst = np.median(errors), max(errors)
+    return f"{len(slices)} MoE slices, mean error {median:.1%}, worst {worst:.1%}"
+
+
+def main() -> None:
+    """Fit every slice of every shipped pack and write the result."""
+    path = DATA_DIR / FILE
+    again = "--all" in sys.argv[1:]
+    document = fit_set(DATA_DIR, _NONE if again else read_fits(path))
+    write_atomic(path, document_bytes(document))
+    sys.stdout.write(summary(document["slices"]) + "\n")
 
 
 if __name__ == "__main__":

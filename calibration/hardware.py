@@ -26,9 +26,12 @@ class GpuPower:
 
     E = run_w * busy time + gap_w * wait time + HBM bytes and FLOPs at their pJ, capped
     at cap_w * time; idle_context_w with a model loaded and nothing to do, idle_bare_w
-    without a process. None marks a format the GPU cannot run.
+    without a process. None marks a format the GPU cannot run. `confidence` is "high",
+    "medium", "low", or "none" where nothing was measured and another GPU's values are
+    scaled by TDP.
     """
 
+    confidence: str
     cap_w: float
     idle_bare_w: float
     idle_context_w: float

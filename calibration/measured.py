@@ -1,4 +1,4 @@
-"""Measured cases: what profiles are fitted to, and what judges them; never both."""
+"""Measured numbers that engine profiles are fitted to (calibration, never judges)."""
 
 from __future__ import annotations
 
@@ -17,10 +17,4 @@ def _document() -> dict[str, Any]:
 def fit_cases() -> dict[str, Any]:
     """Numbers that profiles may be fitted to, by case (calibration)."""
     cases: dict[str, Any] = _document()["fit"]
-    return cases
-
-
-def held_out_cases() -> list[dict[str, Any]]:
-    """Serving cases that no constant of any profile has seen (validation)."""
-    cases: list[dict[str, Any]] = _document()["validation"]
     return cases

@@ -1,11 +1,12 @@
 """The packed kernel timings on disk: member names, rounding, reproducible bytes.
 
-A pack is one NumPy ``.npz`` file per GPU. Member ``<table>/<column>`` is one column of
-one table; all columns of a table have the same length and the rows are unique and in
-ascending order of the key columns, taken from left to right. Integers are kept in the
-smallest unsigned type. A column of strings is kept as small-integer codes, and the
-member ``<table>/<column>.values`` spells the codes out. ``provenance.json`` beside the
-packs says where every table comes from and holds the SHA-256 of every pack.
+A pack is one NumPy ``.npz`` file per GPU and framework. Member ``<table>/<column>`` is
+one column of one table; all columns of a table have the same length and the rows are
+unique and in ascending order of the key columns, taken from left to right. Integers
+are kept in the smallest unsigned type. A column of strings is kept as small-integer
+codes, and the member ``<table>/<column>.values`` spells the codes out.
+``provenance.json`` beside the packs says where every table comes from and holds the
+SHA-256 of every pack.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-SCHEMA: Final = "calibration/1"
+SCHEMA: Final = "calibration/2"
 PROVENANCE: Final = "provenance.json"
 LATENCY: Final = "latency_ns"
 VALUES_SUFFIX: Final = ".values"
@@ -58,6 +59,12 @@ def compact(column: NDArray[np.int64]) -> NDArray[Any]:
     largest = int(column.max(initial=0))
     dtype = np.min_scalar_type(largest)
     return column.astype(dtype.newbyteorder("<"))
+
+
+def coded(name: str, column: NDArray[np.str_]) -> dict[str, NDArray[Any]]:
+    """The two archive members of a column of strings: its values and its codes."""
+    values, codes = np.unique(column, return_inverse=True)
+    return {name + VALUES_SUFFIX: values, name: compact(codes.astype(np.int64))}
 
 
 def npz_bytes(members: Mapping[str, NDArray[Any]]) -> bytes:

@@ -1,75 +1,90 @@
 """Which rows of which public tables go into the packs, as data.
 
-The versions are those of the newest complete vLLM collection per GPU in
-aiconfigurator-core 0.12.0, and the vLLM 0.14.0 MoE table of aiconfigurator 0.10.0: on
-H100 that one was measured without a tuned Triton configuration for some shapes.
+The shipped versions are those of the newest complete collection per GPU and framework
+in aiconfigurator-core 0.12.0, and the vLLM 0.14.0 MoE table of aiconfigurator 0.10.0:
+on H100 that one was measured without a tuned Triton configuration for some shapes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
-CORE: Final = "aiconfigurator-core"
-LEGACY: Final = "aiconfigurator"
-PACKAGE_VERSIONS: Final[Mapping[str, str]] = {CORE: "0.12.0", LEGACY: "0.10.0"}
-LICENCE: Final = "Apache-2.0"
+from calibration.table_source import CORE, LEGACY, Shape, TableSource
 
-VLLM_VERSIONS: Final[Mapping[str, str]] = {
-    "h100_sxm": "0.24.0",
-    "h200_sxm": "0.24.0",
-    "a100_sxm": "0.14.0",
-    "b200_sxm": "0.24.0",
-}
-NCCL_VERSIONS: Final[Mapping[str, str]] = {
-    "h100_sxm": "2.29.2",
-    "h200_sxm": "2.29.2",
-    "a100_sxm": "2.27.3",
-    "b200_sxm": "2.29.2",
-}
-GPUS: Final = tuple(VLLM_VERSIONS)
+FRAMEWORKS: Final = ("vllm", "sglang", "trtllm")
+MOE_TABLES: Final = ("moe", "moe_untuned", "moe_deepseek")
+"""The tables of fused experts by synthetic routing, which rooflines are fitted to."""
 
 # (hidden size, expert intermediate size, top-k, experts) of the catalogue's MoE models.
-MOE_SHAPES: Final = (
+MOE_SHAPES: Final[tuple[Shape, ...]] = (
     (2048, 768, 8, 128),  # Qwen3-30B-A3B
     (4096, 1536, 8, 128),  # Qwen3-235B-A22B
     (2880, 2880, 4, 32),  # gpt-oss-20b
     (2880, 2880, 4, 128),  # gpt-oss-120b
     (4096, 14336, 2, 8),  # Mixtral-8x7B
 )
-# Both communication benchmarks name a message by its number of 16-bit elements: in the
-# NCCL table a size N of "half" takes the time of a size 2N of "int8".
-BYTES_PER_ELEMENT: Final = 2
+DEEPSEEK_SHAPES: Final[tuple[Shape, ...]] = ((7168, 2048, 8, 256),)  # V3 and R1
+
+# Catalogue name -> name in the wheel, where they differ.
+WHEEL_NAMES: Final[Mapping[str, str]] = {"rtx_pro_6000": "rtx_pro_6000_server"}
 
 
 @dataclass(frozen=True, slots=True)
-class TableSource:
-    """One packed table and the parquet member it is cut from.
+class Collection:
+    """The public tables that make up one pack.
 
     Attributes:
-        table: name of the packed table.
-        package: distribution whose wheel holds the member.
-        member: path of the parquet file inside the wheel.
-        version: value of the member's `version` column to keep.
-        keys: packed column -> source column, in sorting order.
-        keep: source column -> values to keep.
-        rename: packed column -> {source string: packed string}; other strings go.
-        absent: source column -> value where an older file lacks the column.
-        shapes: MoE shapes to keep, all if empty.
-        message_column: packed column to turn from elements into bytes, if any.
+        gpu: catalogue name of the GPU.
+        framework: "vllm", "sglang" or "trtllm".
+        version: of the framework, for every table not named in `versions`.
+        nccl: version of NCCL, None where there is no such table.
+        versions: kind of table ("custom_allreduce", ...) -> version that holds it.
+        everything: keep every head and MoE shape, not the catalogue's only.
     """
 
-    table: str
-    package: str
-    member: str
+    gpu: str
+    framework: str
     version: str
-    keys: Mapping[str, str]
-    keep: Mapping[str, tuple[int | str, ...]] = field(default_factory=dict)
-    rename: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    absent: Mapping[str, int] = field(default_factory=dict)
-    shapes: tuple[tuple[int, int, int, int], ...] = ()
-    message_column: str = ""
+    nccl: str | None
+    versions: Mapping[str, str]
+    everything: bool = False
+
+    @property
+    def pack(self) -> str:
+        """Name of the pack: the GPU's, and the framework's unless it is vLLM."""
+        return pack_name(self.gpu, self.framework)
+
+    def member(self, family: str, kind: str) -> tuple[str, str]:
+        """Path of a table in the wheel, and the version it belongs to."""
+        version = self.versions.get(kind, self.version)
+        folder = f"{wheel_folder(self.gpu)}/{family}/{self.framework}/{version}"
+        return f"{folder}/{kind}_perf.parquet", version
+
+
+def pack_name(gpu: str, framework: str) -> str:
+    """File name, without its ending, of the pack of a GPU and framework."""
+    return gpu if framework == "vllm" else f"{gpu}.{framework}"
+
+
+def wheel_folder(gpu: str) -> str:
+    """Folder of a GPU's tables inside the wheel of aiconfigurator-core."""
+    return f"aiconfigurator_core/systems/data/{WHEEL_NAMES.get(gpu, gpu)}"
+
+
+def _shipped() -> Iterator[Collection]:
+    for gpu in ("h100_sxm", "h200_sxm", "b200_sxm", "gb200", "rtx_pro_6000"):
+        yield Collection(gpu, "vllm", "0.24.0", "2.29.2", {})
+        yield Collection(gpu, "sglang", "0.5.14", "2.29.2", {})
+    older = {"custom_allreduce": "0.22.0"}  # the newest there is
+    yield Collection("l40s", "vllm", "0.24.0", "2.27.3", older)
+    yield Collection("l40s", "sglang", "0.5.14", "2.27.3", {})
+    yield Collection("a100_sxm", "vllm", "0.14.0", "2.27.3", {})
+    yield Collection("a100_sxm", "sglang", "0.5.10", "2.27.3", {})
+
+
+SHIPPED: Final = tuple(_shipped())
 
 
 def _same(*names: str) -> dict[str, str]:
@@ -78,81 +93,116 @@ def _same(*names: str) -> dict[str, str]:
 
 _HEADS: Final = _same("num_heads", "num_key_value_heads", "head_dim", "window_size")
 _DTYPES: Final = {"bfloat16": "bfloat16", "fp8": "fp8"}
+# fp8 weights with a scale per 128 x 128 block, as DeepSeek-V3 and the official FP8
+# checkpoints of Qwen3 have them.
+_BLOCK: Final = {"fp8_block": "fp8"}
+_MXFP4: Final = {"w4a16_mxfp4": "mxfp4"}
 _MOE_KEYS: Final = {
     "dtype": "moe_dtype",
     **_same("hidden_size", "inter_size", "topk", "num_experts"),
     **_same("moe_tp_size", "moe_ep_size", "distribution", "num_tokens"),
 }
 _DISTRIBUTIONS: Final = _same("balanced", "power_law_1.01", "power_law_1.2")
+_MESSAGE: Final = {"message_size": "message_size"}
 
 
-def _attention(gpu: str, table: str, source: str, length: str) -> TableSource:
-    version = VLLM_VERSIONS[gpu]
+def _attention(c: Collection, table: str, kind: str, length: str) -> TableSource:
+    member, version = c.member("attention", f"{kind}_attention")
+    vllm = c.framework == "vllm"
+    keep: dict[str, tuple[int | str, ...]] = {}
+    if not c.everything:
+        keep |= {"num_key_value_heads": (1, 2, 4, 8), "head_dim": (64, 128)}
+        keep |= {"window_size": (0, 128)}
+    if vllm:
+        keep |= {"attn_dtype": ("bfloat16",)}
     return TableSource(
         table=table,
         package=CORE,
-        member=f"{_core(gpu)}/attention/vllm/{version}/{source}_attention_perf.parquet",
+        member=member,
         version=version,
         keys={"kv_dtype": "kv_cache_dtype", **_HEADS, **_same("batch_size", length)},
-        keep={
-            "num_key_value_heads": (1, 2, 4, 8),
-            "head_dim": (64, 128),
-            "window_size": (0, 128),
-            "attn_dtype": ("bfloat16",),
-        },
+        keep=keep,
         rename={"kv_dtype": _DTYPES},
         absent={"window_size": 0},
+        # vLLM multiplies in bfloat16; the others compute in fp8 where the GPU can, and
+        # not every shape was measured both ways.
+        most_rows_of="" if vllm else "attn_dtype",
     )
 
 
-def _gemm(gpu: str) -> TableSource:
-    version = VLLM_VERSIONS[gpu]
+def _gemm(c: Collection, table: str, dtypes: Mapping[str, str]) -> TableSource:
+    member, version = c.member("gemm", "gemm")
     return TableSource(
-        table="gemm",
+        table=table,
         package=CORE,
-        member=f"{_core(gpu)}/gemm/vllm/{version}/gemm_perf.parquet",
+        member=member,
         version=version,
         keys={"dtype": "gemm_dtype", **_same("n", "k", "m")},
-        rename={"dtype": _DTYPES},
+        rename={"dtype": dtypes},
+        optional=table != "gemm",
     )
 
 
-def _moe(table: str, package: str, member: str, version: str) -> TableSource:
+def _moe(
+    table: str,
+    place: tuple[str, str, str],
+    dtypes: Mapping[str, str],
+    shapes: tuple[Shape, ...],
+) -> TableSource:
+    package, member, version = place
+    odd = "/sglang/0.5.10/" in member
     return TableSource(
         table=table,
         package=package,
         member=member,
         version=version,
         keys=_MOE_KEYS,
-        rename={
-            "dtype": {**_DTYPES, "w4a16_mxfp4": "mxfp4"},
-            "distribution": _DISTRIBUTIONS,
-        },
-        shapes=MOE_SHAPES,
+        # The EP rows of this collection take two to three times as long as those of
+        # every other one.
+        keep={"moe_ep_size": (1,)} if odd else {},
+        rename={"dtype": dtypes, "distribution": _DISTRIBUTIONS},
+        shapes=shapes,
+        pure_split=True,
+        optional=table == "moe_deepseek",
     )
 
 
-def _all_reduce(gpu: str) -> TableSource:
-    version = VLLM_VERSIONS[gpu]
+def _experts(c: Collection) -> Iterator[TableSource]:
+    place = (CORE, *c.member("moe", "moe"))
+    # SGLang's fused MoE has the block-scaled kind of fp8 only.
+    fp8 = _BLOCK if c.framework == "sglang" else {"fp8": "fp8"}
+    dtypes = {"bfloat16": "bfloat16", **fp8, **_MXFP4}
+    yield _moe("moe", place, dtypes, () if c.everything else MOE_SHAPES)
+    if (c.gpu, c.framework) == ("h100_sxm", "vllm") and not c.everything:
+        legacy = "aiconfigurator/systems/data/h100_sxm/vllm/0.14.0/moe_perf.parquet"
+        yield _moe("moe_untuned", (LEGACY, legacy, "0.14.0"), dtypes, MOE_SHAPES)
+    deepseek = {"bfloat16": "bfloat16", **_BLOCK}
+    yield _moe("moe_deepseek", place, deepseek, DEEPSEEK_SHAPES)
+
+
+def _all_reduce(c: Collection) -> TableSource:
+    member, version = c.member("comm", "custom_allreduce")
+    words = {f"{c.framework}_{kind}": kind for kind in ("graph", "eager")}
     return TableSource(
         table="custom_allreduce",
         package=CORE,
-        member=f"{_core(gpu)}/comm/vllm/{version}/custom_allreduce_perf.parquet",
+        member=member,
         version=version,
         keys={"backend": "backend", "num_gpus": "num_gpus", **_MESSAGE},
         keep={"allreduce_dtype": ("bfloat16",)},
-        rename={"backend": {"vllm_graph": "graph", "vllm_eager": "eager"}},
+        rename={"backend": words},
+        # TensorRT-LLM's table lacks the column; all tables are CUDA-graph timings.
+        absent={"backend": f"{c.framework}_graph"},
         message_column="message_size",
     )
 
 
-def _nccl(gpu: str) -> TableSource:
-    version = NCCL_VERSIONS[gpu]
+def _nccl(c: Collection, version: str) -> TableSource:
     operations = _same("all_gather", "all_reduce", "alltoall", "reduce_scatter")
     return TableSource(
         table="nccl",
         package=CORE,
-        member=f"{_core(gpu)}/comm/nccl/{version}/nccl_perf.parquet",
+        member=f"{wheel_folder(c.gpu)}/comm/nccl/{version}/nccl_perf.parquet",
         version=version,
         keys={"op_name": "op_name", "num_gpus": "num_gpus", **_MESSAGE},
         keep={"nccl_dtype": ("half",)},
@@ -161,24 +211,64 @@ def _nccl(gpu: str) -> TableSource:
     )
 
 
-_MESSAGE: Final = {"message_size": "message_size"}
+def _mla(c: Collection) -> Iterator[TableSource]:
+    """Latent attention: whole modules with their GEMMs, or the bare kernels."""
+    formats = {"attn_dtype": "mla_dtype", "kv_dtype": "kv_cache_dtype"}
+    words = {"attn_dtype": _DTYPES, "kv_dtype": _DTYPES}
+    weights = {"dtype": {"bfloat16": "bfloat16", **_BLOCK}}
+    for table, module, kernel, length in (
+        ("mla_prefill", "mla_context_module", "context_mla", "isl"),
+        ("mla_decode", "mla_generation_module", "generation_mla", "step"),
+    ):
+        keys = {**formats, **_same("num_heads", "batch_size", length)}
+        member, version = c.member("mla", module)
+        yield TableSource(
+            table=f"{table}_module",
+            package=CORE,
+            member=member,
+            version=version,
+            keys={"dtype": "gemm_type", **keys},
+            rename={**weights, **words},
+            optional=True,
+        )
+        member, version = c.member("mla", kernel)
+        yield TableSource(
+            table=table,
+            package=CORE,
+            member=member,
+            version=version,
+            keys=keys,
+            rename=words,
+            optional=True,
+        )
 
 
-def _core(gpu: str) -> str:
-    return f"aiconfigurator_core/systems/data/{gpu}"
-
-
-def sources(gpu: str) -> Iterator[TableSource]:
-    """The tables of one GPU's pack, in the order they are read."""
-    yield _attention(gpu, "prefill_attention", "context", "isl")
-    yield _attention(gpu, "decode_attention", "generation", "step")
-    yield _gemm(gpu)
-    version = VLLM_VERSIONS[gpu]
-    yield _moe(
-        "moe", CORE, f"{_core(gpu)}/moe/vllm/{version}/moe_perf.parquet", version
+def _mla_bmm(c: Collection) -> TableSource:
+    """The two batched products that absorb the latent projections in decode."""
+    member, version = c.member("mla_bmm", "mla_bmm")
+    return TableSource(
+        table="mla_bmm",
+        package=CORE,
+        member=member,
+        version=version,
+        keys={"dtype": "bmm_dtype", **_same("op_name", "num_heads", "num_tokens")},
+        rename={
+            "dtype": _DTYPES,
+            "op_name": {"mla_gen_pre": "pre", "mla_gen_post": "post"},
+        },
+        optional=True,
     )
-    if gpu == "h100_sxm":
-        legacy = "aiconfigurator/systems/data/h100_sxm/vllm/0.14.0/moe_perf.parquet"
-        yield _moe("moe_untuned", LEGACY, legacy, "0.14.0")
-    yield _all_reduce(gpu)
-    yield _nccl(gpu)
+
+
+def sources(collection: Collection) -> Iterator[TableSource]:
+    """The tables of one pack, in the order they are read."""
+    yield _attention(collection, "prefill_attention", "context", "isl")
+    yield _attention(collection, "decode_attention", "generation", "step")
+    yield _gemm(collection, "gemm", _DTYPES)
+    yield _gemm(collection, "gemm_block", _BLOCK)
+    yield from _experts(collection)
+    yield _all_reduce(collection)
+    if collection.nccl is not None:
+        yield _nccl(collection, collection.nccl)
+    yield from _mla(collection)
+    yield _mla_bmm(collection)

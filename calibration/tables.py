@@ -1,4 +1,4 @@
-"""Read-only access to the packed kernel timings of one GPU.
+"""Read-only access to the packed kernel timings of one GPU and framework.
 
 `load_tables("h100_sxm")` reads one file, checks its SHA-256 and decodes nothing; a
 column is decompressed when it is first asked for. Run time needs NumPy only. How the
@@ -17,13 +17,27 @@ Tables and their columns (keys in sorting order; `latency_ns` is always there to
 * ``nccl``: op_name, num_gpus, message_size (bytes). As in nccl-tests, a message is the
   whole buffer: the gathered output of all_gather, the full input of the other three.
 
+* ``gemm_block``: as ``gemm``, for fp8 weights with a scale per 128 x 128 block.
+* ``moe_deepseek``: as ``moe``, for DeepSeek-V3 and R1; its fp8 is block-scaled, and so
+  is that of SGLang's ``moe``. vLLM's other MoE rows are fp8 with a scale per tensor.
+* ``mla_prefill_module``, ``mla_decode_module``: dtype (of the projections; fp8 is
+  block-scaled), attn_dtype, kv_dtype, num_heads, batch_size, isl or step. A whole
+  latent-attention block of DeepSeek-V3, its projections included; no prefix; `step` is
+  the KV length with the new token.
+* ``mla_prefill``, ``mla_decode``: attn_dtype, kv_dtype, num_heads, batch_size, isl or
+  step (past KV length). The attention kernel alone; ``mla_bmm``: dtype, op_name ("pre"
+  or "post"), num_heads, num_tokens: the products that absorb the projections.
+
+Sets from `calibration.import_csv` may add ``prefill_attention_prefix`` (key `prefix`),
+``moe_touched`` (key `touched_experts`) and a column `energy_uj`.
+
 Data types are spelled "bfloat16", "fp8" and "mxfp4" (4-bit expert weights, bf16 math).
 """
 
 from __future__ import annotations
 
 import io
-import json
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -34,6 +48,9 @@ from numpy.typing import NDArray
 
 from calibration import pack_format
 from calibration.lookup import unknown_name
+from calibration.pack_set import read_file, read_provenance
+from calibration.pack_sources import pack_name
+from sim.config_errors import one_line
 from sim.errors import ConfigError
 
 DATA_DIR: Final = Path(__file__).parent / "data"
@@ -46,18 +63,37 @@ class KernelTables:
 
     Attributes:
         gpu: catalogue name of the GPU, such as "h100_sxm".
+        framework: whose kernels were timed, such as "vllm".
+        data_dir: folder of the set the pack belongs to.
         sha256: SHA-256 of the pack, to identify the calibration of a run.
         provenance: table name -> where the table comes from and what was modified.
     """
 
-    __slots__ = ("_archive", "_columns", "gpu", "provenance", "sha256")
+    __slots__ = (
+        *("_archive", "_columns"),
+        *("data_dir", "framework", "gpu", "provenance", "sha256"),
+    )
 
-    def __init__(self, gpu: str, content: bytes, provenance: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        gpu: str,
+        framework: str,
+        content: bytes,
+        provenance: Mapping[str, Any],
+        data_dir: Path,
+    ) -> None:
         self.gpu: Final = gpu
+        self.framework: Final = framework
+        self.data_dir: Final = data_dir
         self.sha256: Final = pack_format.sha256(content)
         self.provenance: Final = provenance
-        self._archive = np.load(io.BytesIO(content), allow_pickle=False)
+        self._archive = _archive(content, pack_name(gpu, framework))
         self._columns: dict[str, Mapping[str, Column]] = {}
+
+    @property
+    def pack(self) -> str:
+        """Name of the pack, such as "h100_sxm" or "h100_sxm.sglang"."""
+        return pack_name(self.gpu, self.framework)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -112,6 +148,14 @@ class KernelTables:
         return {name: columns[name][rows] for name in columns if name not in equals}
 
 
+def _archive(content: bytes, pack: str) -> Any:
+    try:
+        return np.load(io.BytesIO(content), allow_pickle=False)
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        reason = one_line(str(error))
+        raise ConfigError(f"{pack}.npz: not a pack: {reason}") from error
+
+
 class _LazyColumns(Mapping[str, Column]):
     """The columns of one table; decoding waits until a column is looked at."""
 
@@ -149,46 +193,39 @@ class _LazyColumns(Mapping[str, Column]):
         return decoded
 
 
-def load_tables(gpu: str, data_dir: Path = DATA_DIR) -> KernelTables:
+def load_tables(
+    gpu: str, data_dir: Path = DATA_DIR, framework: str = "vllm"
+) -> KernelTables:
     """The packed kernel timings of a GPU, checked against their provenance.
 
     Args:
         gpu: catalogue name ("h100_sxm").
         data_dir: folder of the packs; the ones shipped by default.
+        framework: whose kernels, "vllm", "sglang" or "trtllm".
 
     Raises:
         ConfigError: if the GPU is not profiled, or a file is missing or corrupt.
     """
-    provenance = _provenance(data_dir)
-    if gpu not in provenance:
-        raise unknown_name("profiled GPU", gpu, provenance)
-    entry = provenance[gpu]
+    packs = read_provenance(data_dir)
+    entry = _entry(packs, gpu, framework)
     path = data_dir / entry["file"]
-    content = _read(path)
+    content = read_file(path)
     if pack_format.sha256(content) != entry["sha256"]:
         raise ConfigError(
             f"{path}: corrupt: its SHA-256 is not the one in {pack_format.PROVENANCE}; "
-            "reinstall, or rebuild with python -m calibration.build_pack"
+            "reinstall, or rebuild with python -m calibration.build_pack or "
+            "servescope calibrate import"
         )
-    return KernelTables(gpu, content, MappingProxyType(entry["tables"]))
+    return KernelTables(
+        gpu, framework, content, MappingProxyType(entry["tables"]), data_dir
+    )
 
 
-def _provenance(data_dir: Path) -> dict[str, Any]:
-    path = data_dir / pack_format.PROVENANCE
-    try:
-        provenance = json.loads(_read(path))
-        schema, gpus = provenance["schema"], provenance["gpus"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path}: not a provenance file: {error}") from error
-    if schema != pack_format.SCHEMA or not isinstance(gpus, dict):
-        raise ConfigError(
-            f"{path}: schema: {schema!r}; allowed: {pack_format.SCHEMA!r}"
-        )
-    return gpus
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot read: {error.strerror}") from error
+def _entry(packs: Mapping[str, Any], gpu: str, framework: str) -> Any:
+    known = packs.get(pack_name(gpu, framework))
+    if known is not None:
+        return known
+    frameworks = {e["framework"] for e in packs.values() if e["gpu"] == gpu}
+    if frameworks:
+        raise unknown_name(f"framework profiled on {gpu}", framework, frameworks)
+    raise unknown_name("profiled GPU", gpu, {e["gpu"] for e in packs.values()})

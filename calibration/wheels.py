@@ -1,66 +1,144 @@
-"""Reading tables out of Python wheels without installing them."""
+"""Reading tables out of Python wheels, from their files or as installed."""
 
 from __future__ import annotations
 
+import base64
+import csv
 import io
 import subprocess
 import sys
 import zipfile
+import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
+from typing import Final
 
 import pandas as pd
 
 from calibration.pack_format import sha256
-from calibration.pack_sources import PACKAGE_VERSIONS
+from calibration.table_source import PACKAGE_VERSIONS
+from sim.config_errors import one_line
 from sim.errors import ConfigError
+
+_RECORD_FIELDS: Final = 3  # path, hash, size
 
 
 @dataclass(frozen=True, slots=True)
 class Wheel:
-    """An opened wheel file: its archive, its file name and its SHA-256."""
+    """The files of a wheel, which nobody imports or runs.
 
-    archive: zipfile.ZipFile
+    Attributes:
+        name: file name of the wheel, or name and version of the installed package.
+        version: of the package.
+        sha256: of the wheel file; of the list of its files (RECORD) if installed.
+        members: path of every file -> its SHA-256 as hexadecimal digits, "" where the
+            wheel does not record it.
+        read: gives the bytes of a file.
+    """
+
     name: str
+    version: str
     sha256: str
+    members: Mapping[str, str]
+    read: Callable[[str], bytes]
 
 
-def open_wheel(path: Path, package: str) -> Wheel:
-    """Open a wheel after checking that its name says the package and version needed.
+def open_wheel(path: Path, package: str, version: str | None = None) -> Wheel:
+    """Open a wheel file after checking that its name says the package needed.
+
+    Args:
+        path: the wheel file.
+        package: distribution it must be of.
+        version: version it must have; any if None.
 
     Raises:
         ConfigError: if it is missing, not a zip file, or another package or version.
     """
-    expected = f"{package.replace('-', '_')}-{PACKAGE_VERSIONS[package]}-"
-    if not path.name.startswith(expected):
-        raise ConfigError(f"{path}: not a wheel of {package}; allowed: {expected}*.whl")
+    stem = f"{package.replace('-', '_')}-{f'{version}-' if version else ''}"
+    where = one_line(str(path))
+    if not path.name.startswith(stem) or path.name.count("-") < 4:
+        raise ConfigError(f"{where}: not a wheel of {package}; allowed: {stem}*.whl")
     try:
         content = path.read_bytes()
         archive = zipfile.ZipFile(io.BytesIO(content))
-    except (OSError, zipfile.BadZipFile) as error:
-        raise ConfigError(f"{path}: cannot read this wheel: {error}") from error
-    return Wheel(archive, path.name, sha256(content))
+        members = dict.fromkeys(archive.namelist(), "")
+        for name in [n for n in members if n.endswith(".dist-info/RECORD")]:
+            members |= _recorded(archive.read(name))
+    except (OSError, zipfile.BadZipFile, zlib.error, ValueError, csv.Error) as error:
+        raise ConfigError(f"{where}: cannot read this wheel: {error}") from error
+    return Wheel(
+        path.name, path.name.split("-")[1], sha256(content), members, archive.read
+    )
+
+
+def installed_wheel(package: str) -> Wheel:
+    """The files of an installed package; nothing of it is imported.
+
+    Raises:
+        ConfigError: if it is not installed, or was not installed from a wheel.
+    """
+    try:
+        distribution = metadata.distribution(package)
+    except metadata.PackageNotFoundError as error:
+        raise ConfigError(
+            f"{package} is not installed; give the path of its wheel instead"
+        ) from error
+    record = distribution.read_text("RECORD")
+    if record is None:
+        raise ConfigError(f"{package}: installed without a RECORD of its files")
+
+    def read(member: str) -> bytes:
+        return Path(str(distribution.locate_file(member))).read_bytes()
+
+    content = record.encode()
+    name = f"{package} {distribution.version} (installed)"
+    try:
+        members = _recorded(content)
+    except (ValueError, csv.Error) as error:
+        raise ConfigError(f"{name}: its RECORD is damaged") from error
+    return Wheel(name, distribution.version, sha256(content), members, read)
+
+
+def _recorded(record: bytes) -> dict[str, str]:
+    """Path -> SHA-256 of a wheel's RECORD (PyPA, "Recording installed projects")."""
+    digests: dict[str, str] = {}
+    for row in csv.reader(io.StringIO(record.decode())):
+        if len(row) != _RECORD_FIELDS:
+            raise ValueError("its RECORD is damaged")
+        digest = row[1].partition("=")[2]
+        padded = digest + "=" * (-len(digest) % 4)
+        digests[row[0]] = base64.urlsafe_b64decode(padded).hex()
+    return digests
 
 
 def read_member(wheel: Wheel, member: str) -> tuple[pd.DataFrame, str]:
     """One parquet member of a wheel as a frame, and the member's SHA-256.
 
     Raises:
-        ConfigError: if the member is missing or not parquet.
+        ConfigError: if the member is missing, damaged or not parquet.
     """
     try:
         import pyarrow as pa  # noqa: PLC0415 (only the `pack` extra has it)
         import pyarrow.parquet as pq  # noqa: PLC0415
     except ImportError as error:
         raise ConfigError(
-            "building packs needs: pip install servescope[pack]"
+            "reading these tables needs: pip install 'servescope[pack]'"
         ) from error
+    problems = (KeyError, OSError, zipfile.BadZipFile, zlib.error, EOFError)
     try:
-        content = wheel.archive.read(member)
+        content = wheel.read(member)
+        digest = sha256(content)
+        if wheel.members.get(member, "") not in {"", digest}:
+            raise ConfigError(
+                f"{wheel.name}: {member}: damaged: its SHA-256 is not the recorded one"
+            )
         frame = pq.read_table(io.BytesIO(content)).to_pandas()
-    except (KeyError, zipfile.BadZipFile, pa.ArrowInvalid) as error:
-        raise ConfigError(f"{wheel.name}: cannot read {member}: {error}") from error
-    return frame, sha256(content)
+    except (*problems, pa.ArrowInvalid) as error:
+        reason = one_line(str(error))
+        raise ConfigError(f"{wheel.name}: cannot read {member}: {reason}") from error
+    return frame, digest
 
 
 def download(package: str, folder: Path) -> Path:

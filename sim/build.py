@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
 from calibration.engine_profiles import EngineProfile, engine_profile, profile_names
 from calibration.hardware import Gpu, gpu, gpu_aliases, gpu_names
@@ -13,7 +14,7 @@ from calibration.memory import kv_cache_tokens
 from calibration.model_shape import ModelShape
 from calibration.model_work import model_work
 from calibration.models import model
-from calibration.tables import KernelTables, load_tables
+from calibration.tables import DATA_DIR, KernelTables, load_tables
 from sim.config import Config, check_names
 from sim.energy import PowerModel
 from sim.engine import Engine
@@ -111,7 +112,13 @@ def build_cluster(config: Config, machine: Machine, workload: Workload) -> Clust
         for _ in range(config.parallel.replicas)
     ]
     router = ROUTERS[config.parallel.router]()
-    return Cluster(engines, machine.pricer, router, workload.max_concurrency)
+    return Cluster(
+        engines,
+        machine.pricer,
+        router,
+        workload.max_concurrency,
+        machine.profile.frontend_ns,
+    )
 
 
 def build_machine(config: Config, profile: EngineProfile | None = None) -> Machine:
@@ -126,7 +133,12 @@ def build_machine(config: Config, profile: EngineProfile | None = None) -> Machi
     dtype = shape.native_dtype if config.model.dtype == "auto" else config.model.dtype
     kv_dtype = "fp8" if config.engine.kv_cache_dtype == "fp8" else "bfloat16"
     profile = profile or engine_profile(config.calibration.profile)
-    tables = load_tables(device.name)
+    data_dir = config.calibration.data_dir
+    tables = load_tables(
+        device.name,
+        DATA_DIR if data_dir is None else Path(data_dir),
+        profile.framework,
+    )
     tp = config.parallel.tensor_parallel_size
     deployment = Deployment(
         model=shape,

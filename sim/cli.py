@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from datetime import date
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn
@@ -215,27 +216,49 @@ def list_names(
     list_command(None if kind is None else kind.value, as_json=as_json)
 
 
-@app.command(
-    epilog=_examples("servescope validate", "servescope validate --seeds 1 --json")
-)
+@app.command(epilog=_examples("servescope validate", "servescope validate --only lp-"))
 def validate(
     out: Annotated[Path, _out("servescope-validate")] = Path("servescope-validate"),
+    only: Annotated[
+        str | None,
+        typer.Option(metavar="PATTERN", help="Cases by name.", show_default=False),
+    ] = None,
     seeds: Annotated[
-        int, typer.Option(min=1, max=100, help="Runs of each case, by seed.")
-    ] = 5,
+        int | None,
+        typer.Option(
+            min=1,
+            max=100,
+            help="Runs of each case, by seed; default: 5 of an open loop, else 1.",
+            show_default=False,
+        ),
+    ] = None,
+    replay: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Replay a per-request log of a real run instead.",
+            show_default=False,
+        ),
+    ] = None,
     jobs: Jobs = None,
+    overrides: Overrides = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Predict measured cases and print signed errors.
 
-    The micro-benchmark of the layered-prefill engine, which its profiles are fitted
-    to, and serving runs that no constant has seen. Writes micro_benchmark.csv and
-    end_to_end.csv.
+    Every case is simulated by its real protocol; cases that some constant has seen
+    (calibration) and held-out ones (validation) are never averaged together. Writes
+    cases.csv, cases.md, summary.csv, parity.png and micro_benchmark.csv, or replay.csv.
     """
-    from sim.cli_validate import validate_command
+    from sim.cli_validate import replay_command, validate_command
 
-    validate_command(out, seeds=seeds, jobs=jobs, as_json=as_json, quiet=quiet)
+    if replay is not None:
+        replay_command(out, replay, overrides or (), as_json=as_json, quiet=quiet)
+    else:
+        validate_command(
+            out, only=only, seeds=seeds, jobs=jobs, as_json=as_json, quiet=quiet
+        )
 
 
 calibrate = typer.Typer(
@@ -259,6 +282,142 @@ def fit(as_json: Json = False) -> None:
     from sim.cli_validate import fit_command
 
     fit_command(as_json=as_json)
+
+
+@calibrate.command(
+    "import",
+    epilog=_examples(
+        "servescope calibrate import aiconfigurator_core-0.12.0.whl --gpu l40s",
+        "servescope calibrate import --installed --gpu h200 --backend sglang",
+        "servescope calibrate import servescope-profile/kernels.csv --gpu h100",
+        "servescope run --set calibration.data_dir=servescope-calibration",
+    ),
+)
+def import_tables(
+    source: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Wheel of aiconfigurator-core, or a CSV file of kernel timings.",
+            show_default=False,
+        ),
+    ] = None,
+    installed: Annotated[
+        bool, typer.Option("--installed", help="Read the installed package instead.")
+    ] = False,
+    gpu: Annotated[str, typer.Option(metavar="NAME", help="Which GPU.")] = "h100_sxm",
+    backend: Annotated[
+        str, typer.Option(metavar="NAME", help="vllm, sglang or trtllm.")
+    ] = "vllm",
+    version: Annotated[
+        str | None,
+        typer.Option(help="Of the backend; default: the newest.", show_default=False),
+    ] = None,
+    out: Annotated[Path, _out("servescope-calibration")] = Path(
+        "servescope-calibration"
+    ),
+    all_shapes: Annotated[
+        bool, typer.Option("--all-shapes", help="Not only the catalogue's shapes.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Import kernel timings into a folder that calibration.data_dir can name.
+
+    Needs the extra servescope[pack] for wheels.
+    """
+    from sim.cli_import import import_command
+
+    import_command(
+        source,
+        installed=installed,
+        gpu_name=gpu,
+        backend=backend,
+        version=version,
+        out=out,
+        all_shapes=all_shapes,
+        as_json=as_json,
+    )
+
+
+@calibrate.command(
+    epilog=_examples(
+        "servescope calibrate show",
+        "servescope calibrate show --gpu h100 --out calibration-report",
+    )
+)
+def show(
+    gpu: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Show one GPU in full; default: a summary of all.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="Also write CSV files and figures here.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Show leave-one-out errors, coverage, provenance and engine profiles."""
+    from sim.cli_calibrate_show import show_command
+
+    show_command(gpu, out, as_json=as_json, quiet=quiet)
+
+
+@calibrate.command(
+    epilog=_examples(
+        "servescope calibrate profile --model Qwen/Qwen3-30B-A3B",
+        "torchrun --nproc-per-node 2 --no-python servescope calibrate profile --tp 2",
+    )
+)
+def profile(  # noqa: PLR0913, PLR0917  (options are arguments)
+    models: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            metavar="NAME",
+            help="Model or path of a config.json; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    tp: Annotated[int, typer.Option(min=1, help="Tensor-parallel size.")] = 1,
+    ep: Annotated[
+        int, typer.Option(min=1, help="Expert-parallel size: 1 or --tp.")
+    ] = 1,
+    budget_s: Annotated[
+        float, typer.Option(min=1, help="Estimated seconds the grid may take.")
+    ] = 3600,
+    out: Annotated[Path, _out("servescope-profile")] = Path("servescope-profile"),
+    seed: Annotated[int, typer.Option(min=0, help="Of the kernels' input values.")] = 0,
+    energy: Annotated[
+        bool, typer.Option(help="Also measure energy, 5 s per kernel.")
+    ] = True,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Time kernels on this machine's GPU; the same command goes on where it stopped.
+
+    Needs a CUDA GPU and the extra servescope[profile].
+    """
+    from calibration.profiler.grid import Split
+    from sim.cli_profile import new_session, profile_command
+
+    session = new_session(out, date=date.today().isoformat(), seed=seed, energy=energy)
+    profile_command(
+        session,
+        models or ["Qwen/Qwen3-30B-A3B"],
+        Split(tp, ep),
+        budget_s=budget_s,
+        as_json=as_json,
+        quiet=quiet,
+    )
 
 
 @app.command(epilog=_examples("servescope schema > servescope.schema.json"))

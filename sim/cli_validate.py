@@ -1,4 +1,4 @@
-"""The commands ``validate`` and ``calibrate``: measured beside predicted."""
+"""The commands ``validate`` and ``calibrate fit``: measured beside predicted."""
 
 from __future__ import annotations
 
@@ -11,39 +11,149 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from calibration.cases import not_simulatable, select_cases
 from calibration.engine_profiles import EngineProfile, engine_profile
+from reports.validation import (
+    CASES_FILE,
+    SUMMARY_FILE,
+    number,
+    plain_percent,
+    signed_percent,
+    write_validation_report,
+)
 from sim.cli_output import print_json, progress
+from sim.error_summary import error_summary
 from sim.files import write_csv_atomic
+from sim.fit_host import CASES, fit_host
 from sim.fit_profiles import fit_profiles
+from sim.replay import load_replay, replay_errors
 from sim.results import make_directory
-from sim.validate import end_to_end, micro_benchmark, needed_runs
+from sim.validate import case_errors, micro_benchmark, needed_tasks
 
 MICRO_FILE = "micro_benchmark.csv"
-END_TO_END_FILE = "end_to_end.csv"
+REPLAY_FILE = "replay.csv"
 
 
 def validate_command(
-    directory: Path, *, seeds: int, jobs: int | None, as_json: bool, quiet: bool
+    directory: Path,
+    *,
+    only: str | None = None,
+    seeds: int | None = None,
+    jobs: int | None = None,
+    as_json: bool = False,
+    quiet: bool = False,
 ) -> None:
-    """Run every measured case; write two CSV files and print both tables."""
-    micro = micro_benchmark()
-    with progress("measured cases", len(needed_runs(seeds)), quiet=quiet) as on_done:
-        serving = end_to_end(seeds, jobs, on_done)
+    """Run measured cases; write CSV, Markdown and parity plot, and print the tables."""
+    cases = select_cases(only)
+    micro = None if only else micro_benchmark()
     make_directory(directory)
-    write_csv_atomic(directory / MICRO_FILE, micro)
-    write_csv_atomic(directory / END_TO_END_FILE, serving)
+    runs = len(needed_tasks(cases, seeds))
+    with progress("measured cases", runs, quiet=quiet) as on_done:
+        errors = case_errors(cases, seeds, jobs, on_done)
+    summary = error_summary(errors)
+    write_csv_atomic(directory / CASES_FILE, errors)
+    write_csv_atomic(directory / SUMMARY_FILE, summary)
+    tables = {"cases": errors, "summary": summary}
+    if micro is not None:
+        write_csv_atomic(directory / MICRO_FILE, micro)
+        tables["micro_benchmark"] = micro
+    write_validation_report(directory)
     if as_json:
-        tables = {"micro_benchmark": micro, "end_to_end": serving}
         print_json({name: _records(frame) for name, frame in tables.items()})
     elif not quiet:
-        console = Console()
+        _print_tables(errors, summary, micro)
+
+
+def replay_command(
+    directory: Path,
+    log: Path,
+    overrides: Sequence[str] = (),
+    *,
+    as_json: bool = False,
+    quiet: bool = False,
+) -> None:
+    """Replay a per-request log; write and print measured and predicted latencies."""
+    replay = load_replay(log, overrides)
+    make_directory(directory)
+    with progress("runs", len(replay.runs), quiet=quiet) as on_done:
+        errors = replay_errors(replay, on_done)
+    write_csv_atomic(directory / REPLAY_FILE, errors)
+    if as_json:
+        print_json({"replay": _records(errors)})
+    elif not quiet:
+        table = _table(f"Replay of {log.name}", "measured", "predicted", "error")
+        for row in _records(errors):
+            _add(table, row["run"], f"{row['statistic']} {row['metric']}, ms", row)
+        Console().print(table)
+
+
+def _print_tables(
+    errors: pd.DataFrame, summary: pd.DataFrame, micro: pd.DataFrame | None
+) -> None:
+    console = Console()
+    if micro is not None:
         console.print(_micro_table(micro))
-        console.print(_serving_table(serving, seeds))
+    for kind in summary["kind"].unique():
+        console.print(_case_table(errors[errors["kind"] == kind], kind))
+        console.print(_summary_table(summary[summary["kind"] == kind], kind))
+    left_out = not_simulatable()
+    console.print(f"Not simulatable with the shipped data: {len(left_out)}")
+    for case in left_out:
+        console.print(f"  {case.id}: {case.reason}", highlight=False)
+
+
+def _case_table(errors: pd.DataFrame, kind: str) -> Table:
+    table = _table(f"Cases of {kind}", "measured", "predicted", "range", "error")
+    for row in _records(errors):
+        spread = f"{number(row['lowest'])}..{number(row['highest'])}"
+        of = f"{row['metric'].removesuffix('_ms')}, {row['unit']}"
+        _add(table, row["case"], of, row, *([spread] if row["seeds"] > 1 else ["-"]))
+    return table
+
+
+def _summary_table(summary: pd.DataFrame, kind: str) -> Table:
+    heads = ("n", "MAPE", "bias", "Spearman", "worst")
+    table = _table(f"Averages of {kind}, metrics of one kind together", *heads)
+    for row in _records(summary):
+        table.add_row(
+            row["of"],
+            row["group"],
+            str(row["n"]),
+            plain_percent(row["mape"]),
+            signed_percent(row["bias"]),
+            number(row["spearman"]),
+            f"{row['worst_case']} {signed_percent(row['worst_error'])}",
+        )
+    return table
+
+
+def _micro_table(frame: pd.DataFrame) -> Table:
+    table = _table(
+        "One 8192-token prompt, Qwen3-30B-A3B, 2 x H100 (seen by layered-prefill-*)",
+        "measured ms",
+        "predicted ms",
+        "error",
+    )
+    renamed = {"measured_ms": "measured", "predicted_ms": "predicted"}
+    for row in _records(frame.rename(columns=renamed)):
+        of = f"{row['profile']}, chunk {row['chunk_tokens']}"
+        _add(table, of, row["part"], row)
+    return table
+
+
+def _add(
+    table: Table, case: str, of: str, row: dict[str, Any], *before_error: str
+) -> None:
+    numbers = (number(row["measured"]), number(row["predicted"]))
+    table.add_row(case, of, *numbers, *before_error, signed_percent(row["error"]))
 
 
 def fit_command(*, as_json: bool) -> None:
     """Fit the engine profiles again and print the constants beside the shipped ones."""
-    fitted = fit_profiles()
+    fitted = {
+        **fit_profiles(),
+        **{profile.name: profile for profile in map(fit_host, CASES)},
+    }
     rows = [
         (name, key, shipped, value)
         for name, profile in fitted.items()
@@ -72,45 +182,9 @@ def _constants(profile: EngineProfile) -> Sequence[tuple[str, float]]:
         ("host.prefill_ns", host.prefill_ns),
         ("host.mixed_ns", host.mixed_ns),
         ("host.layered_ns", host.layered_ns),
+        ("host.per_layer_ns", host.per_layer_ns),
+        ("host.per_sequence_ns", host.per_sequence_ns),
     )
-
-
-def _micro_table(frame: pd.DataFrame) -> Table:
-    table = _table(
-        "One 8192-token prompt, Qwen3-30B-A3B, 2 x H100 (seen by layered-prefill-*)",
-        "measured ms",
-        "predicted ms",
-        "error",
-    )
-    for row in _records(frame):
-        table.add_row(
-            f"{row['profile']}, chunk {row['chunk_tokens']}",
-            row["part"],
-            _number(row["measured_ms"]),
-            _number(row["predicted_ms"]),
-            _percent(row["error"]),
-        )
-    return table
-
-
-def _serving_table(frame: pd.DataFrame, seeds: int) -> Table:
-    table = _table(
-        f"Serving runs no constant has seen; median and range of {seeds} seed(s)",
-        "measured",
-        "predicted",
-        "range",
-        "error",
-    )
-    for row in _records(frame):
-        table.add_row(
-            f"{row['metric']}, {row['profile'].removeprefix('layered-prefill-')}",
-            row["scheduler"].removesuffix("-prefill"),
-            _number(row["measured"]),
-            _number(row["predicted"]),
-            f"{_number(row['lowest'])}..{_number(row['highest'])}",
-            _percent(row["error"]),
-        )
-    return table
 
 
 def _table(title: str, *numbers: str) -> Table:
@@ -120,16 +194,6 @@ def _table(title: str, *numbers: str) -> Table:
     for name in numbers:
         table.add_column(name, justify="right")
     return table
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:+.1f} %"
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:

@@ -140,7 +140,7 @@ def _absolute(key: str, value: object, folder: Path) -> object:
     """Absolute paths, so that a written configuration runs from any folder."""
     if not isinstance(value, str) or not value:
         return value
-    is_trace = key == "workload.path" and value != "none"
+    is_trace = key in ("workload.path", "calibration.data_dir") and value != "none"
     is_model = key == "model.name" and value.endswith(".json")
     if not (is_trace or is_model) or os.path.isabs(value):
         return value

@@ -175,6 +175,11 @@ class CalibrationConfig(Section):
         description="Kernel tables and engine overheads.",
         examples=["vllm-0.24", "layered-prefill-v1", "layered-prefill-v2"],
     )
+    data_dir: Annotated[Name | None, OrNone] = Field(
+        default=None,
+        description="Folder of kernel tables written by servescope calibrate import, "
+        "relative to the configuration file; none is the shipped set.",
+    )
 
 
 class WorkloadConfig(Section):

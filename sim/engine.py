@@ -53,11 +53,6 @@ class Engine:
         """Whether any request waits or runs."""
         return bool(self._records)
 
-    @property
-    def outstanding(self) -> int:
-        """Requests submitted and not finished."""
-        return len(self._records)
-
     def submit(self, record: RequestRecord) -> None:
         """Queue an arrival, or mark it rejected when it can never be served."""
         request = record.request

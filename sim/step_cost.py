@@ -23,19 +23,26 @@ class Coverage(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HostTimes:
-    """Host overhead by kind of iteration, in which the GPUs wait (ns).
+    """What an engine adds to the kernels of an iteration (ns).
+
+    Host overhead by kind of iteration, in which the GPUs wait, and time per layer and
+    per decoding request, in which they do not.
 
     Attributes:
         decode_ns: Decodes only.
         prefill_ns: Prompts only, through all layers.
         mixed_ns: Prompts through all layers together with decodes.
         layered_ns: Prompts through one layer group.
+        per_layer_ns: Small kernels and gaps in every layer of the model.
+        per_sequence_ns: Sampling, bookkeeping and streaming of a decoding request.
     """
 
     decode_ns: int
     prefill_ns: int
     mixed_ns: int
     layered_ns: int
+    per_layer_ns: int = 0
+    per_sequence_ns: int = 0
 
 
 @dataclass(slots=True)
@@ -107,8 +114,9 @@ class StepCostModel:
     def price(self, plan: StepPlan, decoding: int, context_tokens: int) -> StepCost:
         """Cost of ``plan`` for ``decoding`` rows that attend to ``context_tokens``."""
         sums = self._sum(plan, decoding, context_tokens)
-        host_ns = self._host_ns(plan, decoding)
-        duration_ns, wait_ns = sums.ns + host_ns, sums.wait_ns + host_ns
+        gap_ns = self._gap_ns(plan, decoding)
+        duration_ns = sums.ns + gap_ns + self._busy_ns(decoding)
+        wait_ns = sums.wait_ns + gap_ns
         energy = self._power.split(
             duration_ns=duration_ns,
             wait_ns=wait_ns,
@@ -149,13 +157,22 @@ class StepCostModel:
         self._add_head(sums, plan, decoding)
         return sums
 
-    def _host_ns(self, plan: StepPlan, decoding: int) -> int:
+    def _gap_ns(self, plan: StepPlan, decoding: int) -> int:
+        """Host time of the iteration in which the GPUs wait."""
+        host = self._host
         layers = sum(span.layers for span in plan.spans if span.prefill)
         if not layers:
-            return self._host.decode_ns
+            return host.decode_ns
         if layers < self._work.num_layers:
-            return self._host.layered_ns
-        return self._host.mixed_ns if decoding else self._host.prefill_ns
+            return host.layered_ns
+        return host.mixed_ns if decoding else host.prefill_ns
+
+    def _busy_ns(self, decoding: int) -> int:
+        """Time of what has no table, in which the GPUs keep running."""
+        host = self._host
+        return (
+            self._work.num_layers * host.per_layer_ns + decoding * host.per_sequence_ns
+        )
 
     def _add_span(self, sums: _Sums, span: LayerSpan, decoding: int) -> None:
         chunks = tuple(chunk.tokens for chunk in span.prefill)

@@ -6,7 +6,7 @@ import json
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,10 +17,12 @@ from calibration.kernels.moe_roofline import (
     MoeRoofline,
     MoeSlice,
 )
-from calibration.tables import KernelTables
+from calibration.pack_set import read_file
+from calibration.tables import DATA_DIR, KernelTables
 from sim.errors import ConfigError
 from sim.kernel_times import Timed
 
+_FILE = "moe_roofline.json"
 TABLE_LAW = "power_law_1.2"
 """Routing of the rows used: ``balanced`` rows touch up to twice the experts of real
 decode batches."""
@@ -85,7 +87,7 @@ class Experts:
             tokens = rows["num_tokens"].astype(np.float64)
             self._curve = LogLogCurve(tokens, rows["latency_ns"].astype(np.float64))
             self._last = float(tokens[-1])
-            self._loads = _synthetic(moe_slice, self._roofline.tile)
+            self._loads = _synthetic(tables.data_dir, moe_slice, self._roofline.tile)
         self._memo: dict[tuple[int, float], Timed] = {}
 
     def at(self, tokens: int, touched: float) -> Timed:
@@ -165,22 +167,25 @@ class _Loads:
         )
 
 
-@lru_cache(maxsize=1)
-def _fits() -> dict[str, Any]:
-    path = resources.files("calibration").joinpath("data/moe_roofline.json")
-    fits: dict[str, Any] = json.loads(path.read_text())
+@lru_cache(maxsize=8)
+def _fits(data_dir: Path) -> dict[str, Any]:
+    """Fits that lie beside the tables, else the shipped ones."""
+    own = data_dir / _FILE
+    fits: dict[str, Any] = json.loads(
+        read_file(own if own.exists() else DATA_DIR / _FILE)
+    )
     return fits
 
 
-def _synthetic(moe_slice: MoeSlice, tile: int) -> _Loads:
-    loads = _fits()["loads"]
+def _synthetic(data_dir: Path, moe_slice: MoeSlice, tile: int) -> _Loads:
+    loads = _fits(data_dir)["loads"]
     entry = loads[load_key(moe_slice, tile)]
     return _Loads(loads["tokens"], *entry)
 
 
-def slice_key(gpu: str, table: str, dtype: str, moe_slice: MoeSlice) -> str:
+def slice_key(pack: str, table: str, dtype: str, moe_slice: MoeSlice) -> str:
     """Name of a slice in the fitted file."""
-    return f"{gpu}/{table}/{dtype}/{'-'.join(map(str, moe_slice.numbers))}"
+    return f"{pack}/{table}/{dtype}/{'-'.join(map(str, moe_slice.numbers))}"
 
 
 def load_key(moe_slice: MoeSlice, tile: int) -> str:
@@ -193,11 +198,11 @@ def _fitted(
     tables: KernelTables, table: str, dtype: str, moe_slice: MoeSlice
 ) -> tuple[bool, MoeRoofline]:
     """The slice's own fit, or that of the nearest slice in the same format."""
-    fits = _fits()["slices"]
-    entry = fits.get(slice_key(tables.gpu, table, dtype, moe_slice))
+    fits = _fits(tables.data_dir)["slices"]
+    entry = fits.get(slice_key(tables.pack, table, dtype, moe_slice))
     if entry is not None:
         return True, MoeRoofline(**entry)
-    prefix = f"{tables.gpu}/{table}/{dtype}/"
+    prefix = f"{tables.pack}/{table}/{dtype}/"
     near = [key for key in fits if key.startswith(prefix)]
     if not near:
         raise ConfigError(

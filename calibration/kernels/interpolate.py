@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,11 @@ import numpy.typing as npt
 from sim.kernel_times import Timed
 
 Float = npt.NDArray[np.float64]
+Integer = npt.NDArray[np.int64]
+
+# NumPy's exp and log may differ from math's in their last bits, here by less than
+# this share of a time; see _rounded.
+_LAST_BITS = 1e-12
 
 
 def isotonic(values: Float) -> Float:
@@ -62,6 +68,18 @@ class LogLogCurve:
         low, high = self._log_times[i], self._log_times[i + 1]
         return Timed(round(math.exp(low + w * (high - low))))
 
+    def many(self, sizes: Float) -> Integer:
+        """Times in ns at an array of sizes, each exactly that of :meth:`at`.
+
+        Args:
+            sizes: Any number of sizes, one-dimensional.
+        """
+        first, last = self._sizes[0], self._sizes[-1]
+        inside = np.log(np.clip(sizes, first, last))
+        ns = np.exp(np.interp(inside, self._log_sizes, self._log_times))
+        ns *= np.maximum(sizes / last, 1.0)
+        return _rounded(ns, lambda i: self.at(float(sizes[i])))
+
 
 class LogLogGrid:
     """Bilinear interpolation in logs over (rows, columns), with a truncated corner.
@@ -105,6 +123,24 @@ class LogLogGrid:
         outside = row_scale > 1.0 or column > limit
         return Timed(ns, ns if outside else 0)
 
+    def many(self, rows: Float, columns: Float) -> Integer:
+        """Times in ns at arrays of points, each exactly that of :meth:`at`.
+
+        Args:
+            rows: Row coordinates, one-dimensional.
+            columns: Column coordinates, as many.
+        """
+        i, u = _cells(self._rows, self._log_rows, rows)
+        j, v = _cells(self._columns, self._log_columns, columns)
+        times = np.asarray(self._log_times)
+        low, high = times[i, j], times[i + 1, j]
+        near = low + v * (times[i, j + 1] - low)
+        far = high + v * (times[i + 1, j + 1] - high)
+        ns = np.exp(near + u * (far - near)) * np.maximum(rows / self._rows[-1], 1.0)
+        if self._grows:
+            ns *= np.maximum(columns / self._columns[-1], 1.0)
+        return _rounded(ns, lambda k: self.at(float(rows[k]), float(columns[k])))
+
 
 def _fill(columns: Float, times_ns: Float, *, grows: bool) -> tuple[Float, list[float]]:
     """Fill each row's missing tail, in proportion or flat; also return its end."""
@@ -127,3 +163,22 @@ def _cell(axis: list[float], logs: list[float], value: float) -> tuple[int, floa
     i = min(max(bisect_right(axis, value) - 1, 0), len(axis) - 2)
     w = (math.log(value) - logs[i]) / (logs[i + 1] - logs[i]) if value > 0 else 0.0
     return i, min(max(w, 0.0), 1.0)
+
+
+def _cells(
+    axis: list[float], logs: list[float], values: Float
+) -> tuple[npt.NDArray[np.intp], Float]:
+    """What :func:`_cell` gives, for an array of values."""
+    i = np.clip(np.searchsorted(axis, values, side="right") - 1, 0, len(axis) - 2)
+    start = np.asarray(logs)[i]
+    w = np.log(np.maximum(values, axis[0])) - start
+    return i, np.clip(w / np.diff(logs)[i], 0.0, 1.0)
+
+
+def _rounded(ns: Float, exact: Callable[[int], Timed]) -> Integer:
+    """Round to integers; ask ``exact`` where the last bits could decide how."""
+    rounded = np.rint(ns).astype(np.int64)
+    undecided = np.abs(np.abs(ns - rounded) - 0.5) <= _LAST_BITS * ns
+    for i in np.flatnonzero(undecided).tolist():
+        rounded[i] = exact(i).ns
+    return rounded

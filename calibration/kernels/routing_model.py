@@ -48,14 +48,7 @@ def synthetic_load(
         law: The row's ``distribution``.
         tile: Rows per tile of the grouped GEMM.
     """
-    if law == "balanced":
-        draws = [_balanced(tokens, num_experts, top_k)]
-    else:
-        exponent = float(law.removeprefix("power_law_"))
-        rng = np.random.default_rng(1)
-        draws = [
-            _power_law(rng, tokens, num_experts, top_k, exponent) for _ in range(_DRAWS)
-        ]
+    draws = _draws(tokens, num_experts, top_k, law)
     hottest = [
         max(np.split(draw, ep), key=lambda rank: float(rank.sum())) for draw in draws
     ]
@@ -65,6 +58,20 @@ def synthetic_load(
             np.mean([(np.ceil(rank / tile) * tile).sum() for rank in hottest])
         ),
         pairs=float(np.mean([rank.sum() for rank in hottest])),
+    )
+
+
+@lru_cache(maxsize=4096)
+def _draws(
+    tokens: int, num_experts: int, top_k: int, law: str
+) -> tuple[npt.NDArray[np.float64], ...]:
+    """Pairs per expert; the same draws for every split and tile."""
+    if law == "balanced":
+        return (_balanced(tokens, num_experts, top_k),)
+    exponent = float(law.removeprefix("power_law_"))
+    rng = np.random.default_rng(1)
+    return tuple(
+        _power_law(rng, tokens, num_experts, top_k, exponent) for _ in range(_DRAWS)
     )
 
 
@@ -85,9 +92,18 @@ def _power_law(
     weights = (low**power + uniform * (high**power - low**power)) ** (1.0 / power)
     counts: Float = np.minimum(np.round(weights / weights.sum() * pairs), tokens)
     missing = int(pairs - counts.sum())
-    for _ in range(abs(missing)):
-        if missing > 0:
-            counts[np.argmin(np.where(counts < tokens, counts, np.inf))] += 1
-        else:
-            counts[np.argmax(counts)] -= 1
-    return counts
+    return _lifted(counts, missing) if missing > 0 else -_lifted(-counts, -missing)
+
+
+def _lifted(counts: Float, amount: int) -> Float:
+    """Whole counts after adding 1 to the smallest, first on a tie, `amount` times."""
+    ordered = np.sort(counts)
+    totals = np.cumsum(ordered)
+    sizes = np.arange(1, counts.size + 1)
+    # What it takes to lift the smaller ones to each count, which never falls.
+    lowest = int(np.searchsorted(ordered * sizes - totals, amount, side="right"))
+    level = (totals[lowest - 1] + amount) // lowest
+    lifted: Float = np.maximum(counts, level)
+    rest = amount - int((lifted - counts).sum())
+    lifted[np.flatnonzero(lifted == level)[:rest]] += 1
+    return lifted

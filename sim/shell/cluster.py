@@ -33,6 +33,9 @@ class ClusterRun:
 class Cluster:
     """A client that sends requests, open or closed loop, to replicas behind a router.
 
+    A request reaches its engine's queue ``frontend_ns`` after it was sent; its TTFT
+    counts from when it was sent.
+
     With ``max_concurrency`` a request that arrives while that many are in progress
     waits at the client and is sent when one finishes; its TTFT counts from then, as
     in ``vllm bench serve``.
@@ -44,10 +47,13 @@ class Cluster:
         pricer: StepPricer,
         router: Router,
         max_concurrency: int | None = None,
+        frontend_ns: int = 0,
     ) -> None:
         self._env = Environment()
         self._router = router
         self._slots = max_concurrency
+        self._frontend_ns = frontend_ns
+        self._outstanding = [0] * len(engines)
         self._held: deque[RequestRecord] = deque()
         self._on_done: Callable[[], None] = lambda: None
         self._replicas = [
@@ -85,18 +91,32 @@ class Cluster:
         while self._held and (self._slots is None or self._slots > 0):
             record = self._held.popleft()
             record.arrival_ns = now_ns(self._env)
-            record.replica = self._router.route(
-                [replica.engine.outstanding for replica in self._replicas]
-            )
-            self._replicas[record.replica].submit(record)
-            if record.rejected is not None:
-                record.replica = -1
-                self._on_done()
-            elif self._slots is not None:
+            record.replica = self._router.route(self._outstanding)
+            self._outstanding[record.replica] += 1
+            if self._slots is not None:
                 self._slots -= 1
+            if self._frontend_ns:
+                self._env.process(self._deliver_later(record))
+            else:
+                self._deliver(record)
+
+    def _deliver_later(self, record: RequestRecord) -> Generator[Event, None, None]:
+        yield after(self._env, self._frontend_ns, Kind.ARRIVAL)
+        self._deliver(record)
+        self._send()
+
+    def _deliver(self, record: RequestRecord) -> None:
+        self._replicas[record.replica].submit(record)
+        if record.rejected is not None:
+            self._leave(record)
+            record.replica = -1
 
     def _finished(self, record: RequestRecord) -> None:
+        self._leave(record)
+        self._send()
+
+    def _leave(self, record: RequestRecord) -> None:
+        self._outstanding[record.replica] -= 1
         self._on_done()
         if self._slots is not None:
             self._slots += 1
-            self._send()

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import json
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,76 +12,10 @@ import pytest
 
 from calibration import pack_format
 from calibration.build_pack import build, main
-from calibration.pack_sources import CORE, GPUS, sources
+from calibration.pack_sources import SHIPPED
 from calibration.tables import load_tables
 from sim.errors import ConfigError
-
-CORE_WHEEL = "aiconfigurator_core-0.12.0-cp311-abi3-any.whl"
-LEGACY_WHEEL = "aiconfigurator-0.10.0-cp310-abi3-any.whl"
-
-HEADER = {
-    "framework": "VLLM",
-    "device": "some GPU",
-    "kernel_source": "a_kernel",
-    "latency": 0.0123456,
-}
-ATTENTION = {
-    **{"num_heads": 4, "num_key_value_heads": 1, "head_dim": 128, "window_size": 0},
-    **{"attn_dtype": "bfloat16", "kv_cache_dtype": "fp8", "batch_size": 2},
-    **{"isl": 16, "step": 7},
-}
-MOE = {
-    **{"moe_dtype": "bfloat16", "num_tokens": 8, "hidden_size": 2048},
-    **{"inter_size": 768, "topk": 8, "num_experts": 128, "moe_tp_size": 2},
-    **{"moe_ep_size": 1, "distribution": "balanced"},
-}
-ROWS: dict[str, list[dict[str, Any]]] = {
-    "prefill_attention": [ATTENTION, {**ATTENTION, "head_dim": 192}],
-    "decode_attention": [ATTENTION, {**ATTENTION, "window_size": 8192}],
-    "gemm": [
-        {"gemm_dtype": "bfloat16", "m": 2, "n": 64, "k": 32, "latency": 0.003},
-        {"gemm_dtype": "bfloat16", "m": 1, "n": 64, "k": 32, "latency": 0.001},
-        {"gemm_dtype": "bfloat16", "m": 1, "n": 64, "k": 32, "latency": 0.005},
-        {"gemm_dtype": "bfloat16", "m": 1, "n": 64, "k": 32, "latency": 0.002},
-        {"gemm_dtype": "bfloat16", "m": 4, "n": 64, "k": 32, "latency": np.nan},
-        {"gemm_dtype": "bfloat16", "m": 5, "n": 64, "k": 32, "latency": 0.0},
-        {"gemm_dtype": "bfloat16", "m": 6, "n": 64, "k": 32, "version": "0.1"},
-        {"gemm_dtype": "nvfp4", "m": 1, "n": 64, "k": 32},
-    ],
-    "moe": [MOE, {**MOE, "hidden_size": 3000}, {**MOE, "moe_dtype": "w4a16_mxfp4"}],
-    "moe_untuned": [{**MOE, "moe_dtype": "fp8"}],
-    "custom_allreduce": [
-        {"allreduce_dtype": "bfloat16", "num_gpus": 2, "message_size": size}
-        | {"backend": backend}
-        for size in (128, 256)
-        for backend in ("vllm_graph", "vllm_eager")
-    ],
-    "nccl": [
-        {"nccl_dtype": dtype, "num_gpus": 2, "message_size": 256}
-        | {"op_name": "all_reduce"}
-        for dtype in ("half", "int8")
-    ],
-}
-
-Change = Callable[[str, pd.DataFrame], pd.DataFrame]
-
-
-def unchanged(_table: str, frame: pd.DataFrame) -> pd.DataFrame:
-    return frame
-
-
-def write_wheels(folder: Path, change: Change = unchanged) -> tuple[Path, Path]:
-    pytest.importorskip("pyarrow")
-    paths = folder / CORE_WHEEL, folder / LEGACY_WHEEL
-    with zipfile.ZipFile(paths[0], "w") as core, zipfile.ZipFile(paths[1], "w") as old:
-        for source in (source for gpu in GPUS for source in sources(gpu)):
-            header = {**HEADER, "version": source.version}
-            frame = pd.DataFrame([{**header, **row} for row in ROWS[source.table]])
-            parquet = io.BytesIO()
-            change(source.table, frame).to_parquet(parquet)
-            wheel = core if source.package == CORE else old
-            wheel.writestr(source.member, parquet.getvalue())
-    return paths
+from tests.calibration.tiny_wheels import CORE_WHEEL, LEGACY_WHEEL, write_wheels
 
 
 def test_the_same_wheels_give_the_same_bytes(tmp_path: Path) -> None:
@@ -94,7 +25,7 @@ def test_the_same_wheels_give_the_same_bytes(tmp_path: Path) -> None:
         folder.mkdir()
         build(*wheels, folder)
     names = sorted(path.name for path in folders[0].iterdir())
-    assert names == sorted([*(f"{gpu}.npz" for gpu in GPUS), "provenance.json"])
+    assert names == sorted([*(f"{c.pack}.npz" for c in SHIPPED), "provenance.json"])
     for name in names:
         assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
 
@@ -119,20 +50,37 @@ def test_what_is_packed_is_what_the_wheel_says(tmp_path: Path) -> None:
         "latency_ns": [12350],
     }
     assert tables.select("decode_attention", window_size=0)["step"].tolist() == [7]
-    assert tables.columns("moe")["dtype"].tolist() == ["bfloat16", "mxfp4"]
-    assert tables.columns("moe_untuned")["dtype"].tolist() == ["fp8"]
+    assert tables.columns("moe")["dtype"].tolist() == ["bfloat16", "fp8", "mxfp4"]
+    assert tables.columns("moe_untuned")["dtype"].tolist() == [
+        *("bfloat16", "fp8", "mxfp4")
+    ]
+    assert tables.columns("moe_deepseek")["dtype"].tolist() == ["fp8"]
+    assert tables.columns("moe_deepseek")["hidden_size"].tolist() == [7168]
+    assert tables.columns("gemm_block")["latency_ns"].tolist() == [4000]
     graph = tables.select("custom_allreduce", backend="graph", num_gpus=2)
     assert graph["message_size"].tolist() == [256, 512]
     assert tables.columns("nccl")["message_size"].tolist() == [512]
+
+
+def test_a_pack_of_another_framework_has_its_own_rows(tmp_path: Path) -> None:
+    """SGLang's fp8 experts are the block-scaled ones; tables that are absent are not
+    in the pack."""
+    build(*write_wheels(tmp_path), tmp_path)
+    tables = load_tables("h100_sxm", tmp_path, "sglang")
+    assert (tables.pack, tables.framework) == ("h100_sxm.sglang", "sglang")
+    assert tables.columns("moe")["dtype"].tolist() == ["bfloat16", "mxfp4"]
+    assert not {"mla_prefill", "mla_bmm", "moe_untuned"} & set(tables.names)
+    backends = tables.columns("custom_allreduce")["backend"].tolist()
+    assert backends == ["eager", "eager", "graph", "graph"]
 
 
 def test_provenance_counts_and_hashes(tmp_path: Path) -> None:
     core, legacy = write_wheels(tmp_path)
     build(core, legacy, tmp_path)
     provenance = json.loads((tmp_path / "provenance.json").read_text())
-    assert provenance["schema"] == "calibration/1"
-    entry = provenance["gpus"]["h100_sxm"]["tables"]["gemm"]
-    assert (entry["source_rows"], entry["rows"]) == (8, 2)
+    assert provenance["schema"] == "calibration/2"
+    entry = provenance["packs"]["h100_sxm"]["tables"]["gemm"]
+    assert (entry["source_rows"], entry["rows"]) == (9, 2)
     assert entry["wheel"] == CORE_WHEEL
     assert entry["wheel_sha256"] == pack_format.sha256(core.read_bytes())
     with zipfile.ZipFile(core) as archive:
@@ -196,7 +144,7 @@ def test_the_command_line_prints_the_sizes(
     core, legacy = write_wheels(tmp_path)
     arguments = ["--core", str(core), "--legacy", str(legacy), "--out", str(tmp_path)]
     assert main(arguments) == 0
-    assert "h100_sxm.npz: 12 rows" in capsys.readouterr().out
+    assert "h100_sxm.npz: 17 rows" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("arguments", [[], ["--core", "a"], ["--download", "--core=a"]])

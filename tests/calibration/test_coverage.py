@@ -6,6 +6,7 @@ from functools import cache
 
 import pytest
 
+from calibration.hardware import gpu as device
 from calibration.hardware import gpu_names
 from calibration.models import ModelShape, model, model_names
 from calibration.tables import KernelTables, load_tables
@@ -109,15 +110,101 @@ def test_dense_products_are_profiled_in_the_formats_the_gpu_runs() -> None:
         assert (fp8 == 0) == (gpu == "a100_sxm")
 
 
+@pytest.mark.parametrize("framework", ["vllm", "sglang"])
 @pytest.mark.parametrize("gpu", gpu_names())
-@pytest.mark.parametrize("num_gpus", [2, 4, 8])
-def test_collectives_of_every_group_are_profiled(gpu: str, num_gpus: int) -> None:
-    """23 sizes of the custom all-reduce, 21 of each NCCL collective."""
-    for backend in ("graph", "eager"):
-        rows = tables(gpu).select(
-            "custom_allreduce", backend=backend, num_gpus=num_gpus
-        )
-        assert rows["message_size"].tolist() == [2**n for n in range(8, 31)]
-    for operation in ("all_gather", "all_reduce", "alltoall", "reduce_scatter"):
-        rows = tables(gpu).select("nccl", op_name=operation, num_gpus=num_gpus)
-        assert rows["message_size"].tolist() == [2**n for n in range(9, 30)]
+def test_collectives_of_every_group_are_profiled(gpu: str, framework: str) -> None:
+    """23 sizes of the custom all-reduce, 21 of each NCCL collective, for every group
+    that fits a node."""
+    found = load_tables(gpu, framework=framework)
+    for num_gpus in (2, 4, 8) if device(gpu).gpus_per_node == 8 else (2, 4):
+        for backend in ("graph", "eager"):
+            rows = found.select("custom_allreduce", backend=backend, num_gpus=num_gpus)
+            assert rows["message_size"].tolist() == [2**n for n in range(8, 31)]
+        for operation in ("all_gather", "all_reduce", "alltoall", "reduce_scatter"):
+            rows = found.select("nccl", op_name=operation, num_gpus=num_gpus)
+            assert rows["message_size"].tolist() == [2**n for n in range(9, 30)]
+
+
+@pytest.mark.parametrize("gpu", gpu_names())
+def test_sglang_kernels_of_every_model_are_profiled(gpu: str) -> None:
+    """Attention of all head shapes in bfloat16, experts and dense products."""
+    found = load_tables(gpu, framework="sglang")
+    for name in MODELS:
+        shape = model(name)
+        if gpu == "a100_sxm" and name in GPT_OSS:
+            continue
+        for table in ("prefill_attention", "decode_attention"):
+            rows = found.select(
+                table,
+                kv_dtype="bfloat16",
+                num_heads=shape.num_heads,
+                num_key_value_heads=shape.num_kv_heads,
+                head_dim=shape.head_dim,
+                window_size=max(shape.layer_windows),
+            )
+            assert len(rows["latency_ns"]) > 90, (name, table)
+        if shape.is_moe:
+            rows = found.select(
+                "moe",
+                dtype="mxfp4" if name in GPT_OSS else "bfloat16",
+                hidden_size=shape.hidden_size,
+                num_experts=shape.num_experts,
+                inter_size=shape.moe_intermediate_size,
+                distribution="power_law_1.2",
+                moe_tp_size=1,
+                moe_ep_size=1,
+            )
+            assert len(rows["num_tokens"]) > 20, name
+    assert len(found.select("gemm", dtype="bfloat16")["m"]) > 30_000
+
+
+# What the public tables lack, so that a gap is a known one.
+NO_MLA = {"a100_sxm"}
+NO_DEEPSEEK_EXPERTS = {"rtx_pro_6000", "l40s.sglang"}
+
+
+@pytest.mark.parametrize("framework", ["vllm", "sglang"])
+@pytest.mark.parametrize("gpu", gpu_names())
+def test_deepseek_kernels_are_profiled(gpu: str, framework: str) -> None:
+    """Latent attention of 128 heads down to 16, and experts (7168, 2048, 8 of 256)."""
+    found = load_tables(gpu, framework=framework)
+    suffix = "_module" if framework == "vllm" else ""
+    for table in (f"mla_prefill{suffix}", f"mla_decode{suffix}"):
+        assert (table in found.names) == (gpu not in NO_MLA)
+        if table in found.names:
+            dtype = {"dtype": "bfloat16"} if suffix else {}
+            for heads in (128, 64, 32, 16):
+                rows = found.select(
+                    table,
+                    kv_dtype="bfloat16",
+                    attn_dtype="bfloat16",
+                    num_heads=heads,
+                    **dtype,
+                )
+                assert len(rows["latency_ns"]) > 90
+    assert ("moe_deepseek" in found.names) == (found.pack not in NO_DEEPSEEK_EXPERTS)
+    if "moe_deepseek" in found.names:
+        dtype = "bfloat16" if gpu == "a100_sxm" else "fp8"
+        rows = found.columns("moe_deepseek")
+        shape = ("hidden_size", "inter_size", "topk", "num_experts")
+        assert [set(rows[c].tolist()) for c in shape] == [{7168}, {2048}, {8}, {256}]
+        assert set(rows["dtype"].tolist()) == {dtype}
+        assert {1, 8} <= set(rows["moe_tp_size"].tolist())
+
+
+def test_latent_attention_grows_with_its_work() -> None:
+    """Decode of 64 requests: four times the context, more time but not five times."""
+    found = load_tables("h100_sxm").select(
+        "mla_decode_module",
+        **{"dtype": "fp8", "attn_dtype": "bfloat16", "kv_dtype": "bfloat16"},
+        num_heads=128,
+        batch_size=64,
+    )
+    times = dict(zip(found["step"].tolist(), found["latency_ns"].tolist(), strict=True))
+    assert times[8192] < times[32768] < 5 * times[8192]
+
+
+def test_experts_with_ep_of_an_anomalous_collection_are_left_out() -> None:
+    """SGLang 0.5.10 on A100: tensor-parallel rows only."""
+    columns = load_tables("a100_sxm", framework="sglang").columns("moe")
+    assert set(columns["moe_ep_size"].tolist()) == {1}

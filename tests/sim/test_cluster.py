@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sim.engine import Engine
 from sim.plan import LayerSpan, PrefillChunk, StepPlan
 from sim.routers import ROUTERS, LeastOutstandingRequests, RoundRobin
+from sim.shell.cluster import Cluster
 from sim.step import StepCost
 from tests.sim.pricing import (
     QUICK,
@@ -17,6 +19,7 @@ from tests.sim.pricing import (
     outcome,
     requests,
     scenarios,
+    scheduler,
     serve,
     step_cost,
 )
@@ -215,3 +218,17 @@ def test_log_counts_layers_not_tokens() -> None:
     assert list(served.run.logs[0].prefill_layer_tokens) == [1200, 1200]
     spans = served.steps[0].plan.spans
     assert spans == (LayerSpan(0, 2, (PrefillChunk(0, 0, 600),)), LayerSpan(2, 4))
+
+
+def test_a_front_end_delays_the_engine_and_counts_in_ttft() -> None:
+    """Alone, a request runs as without a front end, 30 ns later."""
+    at = limits()
+    engine = Engine(scheduler("orca", at), at, num_blocks=100)
+    router = ROUTERS["round-robin"]()
+    cluster = Cluster([engine], LinearPricer(), router, None, frontend_ns=30)
+    run = cluster.run(requests((0, 10, 1), (500, 10, 1)))
+    bare = serve("orca", Scenario(requests((0, 10, 1), (500, 10, 1)), at)).run
+    for late, now in zip(run.records, bare.records, strict=True):
+        assert late.arrival_ns == now.arrival_ns
+        assert now.first_token_ns is not None
+        assert late.first_token_ns == now.first_token_ns + 30

@@ -63,6 +63,7 @@ NAMES = (
     "parallel.router",
     "engine.scheduler",
     "calibration.profile",
+    "calibration.data_dir",
     "workload.dataset",
     "workload.path",
 )

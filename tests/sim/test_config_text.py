@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from sim.config import SECTIONS, Config
@@ -40,7 +40,7 @@ def option(name: str, schema: dict[str, Any]) -> st.SearchStrategy[Any]:
             return st.none()
         case "string":
             # names and paths that are absolute, as load_config leaves them
-            return printable("/" if name in ("path", "name") else "")
+            return printable("/" if name in ("path", "name", "data_dir") else "")
         case "integer":
             # small ones, lest the rules between keys refuse nearly all
             return st.integers(schema["minimum"], min(schema["maximum"], 8))
@@ -80,7 +80,8 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("text") / "config.toml"
 
 
-@settings(deadline=None)  # the disk sets the pace
+# The disk sets the pace, and rules between keys refuse many draws.
+@settings(deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 @given(configs())
 def test_what_is_written_loads_back(file: Path, config: Config) -> None:
     """Equal to the resolved configuration, of the same hash, and stable."""
@@ -150,6 +151,7 @@ def test_the_schema_knows_what_may_be_switched_off() -> None:
     assert optional == {
         *(f"engine.{name}" for name in ("max_num_batched_tokens", "kv_cache_tokens")),
         *(f"moe.{name}" for name in ("prompt_skew", "decode_skew")),
+        "calibration.data_dir",
         *(f"workload.{name}" for name in ("path", "max_concurrency")),
         *(f"workload.{name}" for name in ("num_requests", "duration_s")),
         *(f"slo.{name}" for name in ("ttft_ms", "tpot_ms", "itl_ms", "e2el_ms")),

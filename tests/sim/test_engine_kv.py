@@ -68,7 +68,8 @@ def test_free_blocks_equal_a_recount(name: str, scenario: Scenario) -> None:
         assert engine.free_blocks == scenario.num_blocks - held
     assert engine.free_blocks == scenario.num_blocks
     assert engine.decoding.size == engine.decoding.stored_tokens == 0
-    assert engine.outstanding == len(engine.waiting) == len(engine.prefilling) == 0
+    assert not engine.has_work
+    assert len(engine.waiting) == len(engine.prefilling) == 0
 
 
 def test_a_block_is_taken_when_the_last_is_full() -> None:

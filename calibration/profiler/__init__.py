@@ -1,0 +1,1 @@
+"""The GPU micro-benchmark behind ``servescope calibrate profile``."""

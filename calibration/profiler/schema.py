@@ -1,0 +1,190 @@
+"""Kernel timings as CSV: what `calibrate profile` writes and `calibrate import` reads.
+
+UTF-8 text with one header line. Every row is one measured kernel; cells of columns
+that its table does not have are empty. Columns:
+
+* ``table``: one of the tables below.
+* the key columns of that table, as in `calibration.tables`:
+
+  * ``gemm``: dtype, n, k, m.
+  * ``prefill_attention``: kv_dtype, num_heads, num_key_value_heads, head_dim,
+    window_size (0 = full), batch_size, isl, prefix. `isl` new tokens per request after
+    `prefix` tokens whose keys and values are cached; heads are per GPU.
+  * ``decode_attention``: kv_dtype, num_heads, num_key_value_heads, head_dim,
+    window_size, batch_size, step (past KV length).
+  * ``moe``: dtype, hidden_size, inter_size, topk, num_experts, moe_tp_size,
+    moe_ep_size, distribution, num_tokens, touched_experts. Sizes are of the whole
+    model, `num_tokens` and `touched_experts` those of all ranks. Distribution
+    "touched" spreads the pairs evenly over exactly `touched_experts` experts; rows of
+    the other laws leave that cell empty.
+  * ``custom_allreduce``: backend ("graph" or "eager"), num_gpus, message_size (bytes).
+  * ``nccl``: op_name, num_gpus, message_size (bytes, the whole buffer).
+
+* ``latency_ns``: whole nanoseconds, positive.
+* ``energy_mj``: board energy of one GPU and one kernel in millijoules; may be empty,
+  and the column may be absent.
+* ``kernel_source``: what ran, such as "flash_attn_varlen_func"; never empty.
+
+Columns may come in any order; a file needs those of the tables it uses only. A kernel
+is measured once: two rows with equal keys are refused.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+from calibration.lookup import unknown_name
+from calibration.profiler.columns import (
+    COLUMNS,
+    ENERGY,
+    LATENCY,
+    NOT_SET,
+    SOURCE,
+    TABLE,
+    TABLES,
+    TOUCHED,
+    WORDS,
+    Kernel,
+    KernelRow,
+    Value,
+    kernel,
+    sort_key,
+)
+from calibration.profiler.row_check import Where, validate_row
+from sim.config_errors import clip, one_line
+from sim.errors import ConfigError
+
+__all__ = [
+    "COLUMNS",
+    "TABLES",
+    "TOUCHED",
+    "WORDS",
+    "Kernel",
+    "KernelRow",
+    "Value",
+    "csv_bytes",
+    "kernel",
+    "read_rows",
+    "sort_key",
+    "validate_row",
+]
+
+_LONGEST_FILE_BYTES: Final = 1 << 30
+
+
+def read_rows(path: Path) -> tuple[KernelRow, ...]:
+    """All rows of a file, in its order.
+
+    Raises:
+        ConfigError: if the file cannot be read or is not in the schema: one line with
+            file, line, column, value and what is allowed.
+    """
+    reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
+    rows: list[KernelRow] = []
+    lines: dict[Kernel, int] = {}
+    header: list[str] | None = None
+    for line, record in _records(reader, path):
+        if header is None:
+            header = _header(path, record)
+            continue
+        if len(record) != len(header):
+            raise ConfigError(
+                f"{one_line(str(path))}: line {line}: {len(record)} cells;"
+                f" allowed: {len(header)}, as in the header"
+            )
+        row = validate_row(dict(zip(header, record, strict=True)), path, line)
+        first = lines.setdefault(row.kernel, line)
+        if first != line:
+            raise Where(path, line).error(
+                TABLE, row.kernel.name, f"a kernel once; line {first} has it already"
+            )
+        rows.append(row)
+    if not rows:
+        raise ConfigError(f"{one_line(str(path))}: no rows; allowed: one or more")
+    return tuple(rows)
+
+
+def csv_bytes(rows: Iterable[KernelRow]) -> bytes:
+    """The file of some rows: sorted by table and keys, the same bytes for equal rows.
+
+    Raises:
+        ValueError: if two rows measure the same kernel.
+    """
+    ordered = sorted(rows, key=lambda row: sort_key(row.kernel))
+    if len({row.kernel for row in ordered}) != len(ordered):
+        raise ValueError("two rows measure the same kernel")
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(_cells(row) for row in ordered)
+    return text.getvalue().encode()
+
+
+def _cells(row: KernelRow) -> dict[str, object]:
+    keys: dict[str, object] = dict(row.kernel.keys)
+    if keys.get("touched_experts") == NOT_SET:
+        keys["touched_experts"] = ""
+    energy = "" if row.energy_mj is None else repr(row.energy_mj)
+    measured = {LATENCY: row.latency_ns, ENERGY: energy, SOURCE: row.kernel_source}
+    return {TABLE: row.kernel.table, **keys, **measured}
+
+
+def _text(path: Path) -> str:
+    shown = one_line(str(path))
+    try:
+        if path.stat().st_size > _LONGEST_FILE_BYTES:
+            raise ConfigError(f"{shown}: longer than {_LONGEST_FILE_BYTES} bytes")
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{shown}: not UTF-8 text at byte {error.start}") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(f"{shown}: cannot read: {reason}") from error
+
+
+def _records(
+    reader: Iterator[list[str]], path: Path
+) -> Iterator[tuple[int, list[str]]]:
+    """Records that are not blank with the line they end on."""
+    while True:
+        try:
+            record = next(reader, None)
+        except csv.Error as error:
+            line = reader.line_num  # type: ignore[attr-defined]  # a csv.reader
+            raise ConfigError(
+                f"{one_line(str(path))}: line {line}: not CSV: {one_line(str(error))}"
+            ) from error
+        if record is None:
+            return
+        if record:
+            yield reader.line_num, record  # type: ignore[attr-defined]
+
+
+def _header(path: Path, names: list[str]) -> list[str]:
+    shown = one_line(str(path))
+    for name in names:
+        unit = next((c for c in (LATENCY, ENERGY) if _base(c) == _base(name)), name)
+        if unit != name:
+            raise ConfigError(
+                f'{shown}: line 1: column "{clip(name)}": unknown unit; allowed: {unit}'
+            )
+        if name not in COLUMNS:
+            raise ConfigError(
+                f"{shown}: line 1: {unknown_name('column', name, COLUMNS)}"
+            )
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ConfigError(f'{shown}: line 1: column "{twice}" twice; allowed: once')
+    missing = next((c for c in (TABLE, LATENCY, SOURCE) if c not in names), None)
+    if missing is not None:
+        raise ConfigError(f'{shown}: line 1: no column "{missing}"; it is needed')
+    return names
+
+
+def _base(column: str) -> str:
+    """The quantity of a measured column: "latency" of "latency_us"."""
+    return column.casefold().partition("_")[0]

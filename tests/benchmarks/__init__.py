@@ -1,0 +1,1 @@
+"""Timings that are printed, not judged: run each with ``python -m``."""

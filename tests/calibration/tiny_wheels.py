@@ -1,0 +1,136 @@
+"""Wheels of a few rows, written by the tests themselves."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from calibration.pack_sources import SHIPPED, Collection, sources
+from calibration.table_source import CORE
+
+CORE_WHEEL = "aiconfigurator_core-0.12.0-cp311-abi3-any.whl"
+LEGACY_WHEEL = "aiconfigurator-0.10.0-cp310-abi3-any.whl"
+
+HEADER = {
+    "framework": "VLLM",
+    "device": "some GPU",
+    "kernel_source": "a_kernel",
+    "latency": 0.0123456,
+}
+ATTENTION = {
+    **{"num_heads": 4, "num_key_value_heads": 1, "head_dim": 128, "window_size": 0},
+    **{"attn_dtype": "bfloat16", "kv_cache_dtype": "fp8", "batch_size": 2},
+    **{"isl": 16, "step": 7},
+}
+MOE = {
+    **{"moe_dtype": "bfloat16", "num_tokens": 8, "hidden_size": 2048},
+    **{"inter_size": 768, "topk": 8, "num_experts": 128, "moe_tp_size": 2},
+    **{"moe_ep_size": 1, "distribution": "balanced"},
+}
+ROWS: dict[str, list[dict[str, Any]]] = {
+    "prefill_attention": [ATTENTION, {**ATTENTION, "head_dim": 192}],
+    "decode_attention": [ATTENTION, {**ATTENTION, "window_size": 8192}],
+    "gemm": [
+        {"gemm_dtype": "bfloat16", "m": 2, "n": 64, "k": 32, "latency": 0.003},
+        {"gemm_dtype": "bfloat16", "m": 1, "n": 64, "k": 32, "latency": 0.001},
+        {"gemm_dtype": "bfloat16", "m": 1, "n": 64, "k": 32, "latency": 0.005},
+        {"gemm_dtype": "bfloat16", "m": 1, "n": 64, "k": 32, "latency": 0.002},
+        {"gemm_dtype": "bfloat16", "m": 4, "n": 64, "k": 32, "latency": np.nan},
+        {"gemm_dtype": "bfloat16", "m": 5, "n": 64, "k": 32, "latency": 0.0},
+        {"gemm_dtype": "bfloat16", "m": 6, "n": 64, "k": 32, "version": "0.1"},
+        {"gemm_dtype": "nvfp4", "m": 1, "n": 64, "k": 32},
+        {"gemm_dtype": "fp8_block", "m": 1, "n": 64, "k": 32, "latency": 0.004},
+    ],
+    "moe": [
+        MOE,
+        {**MOE, "hidden_size": 3000},
+        {**MOE, "moe_dtype": "w4a16_mxfp4"},
+        {**MOE, "moe_tp_size": 2, "moe_ep_size": 2},
+        {**MOE, "moe_dtype": "fp8"},
+        {**MOE, "moe_dtype": "fp8_block", "hidden_size": 7168, "inter_size": 2048}
+        | {"num_experts": 256},
+    ],
+    "custom_allreduce": [
+        {"allreduce_dtype": "bfloat16", "num_gpus": 2, "message_size": size}
+        | {"backend": f"{framework}_{kind}"}
+        for size in (128, 256)
+        for framework in ("vllm", "sglang")
+        for kind in ("graph", "eager")
+    ],
+    "nccl": [
+        {"nccl_dtype": dtype, "num_gpus": 2, "message_size": 256}
+        | {"op_name": "all_reduce"}
+        for dtype in ("half", "int8")
+    ],
+}
+
+MLA: dict[str, Any] = {
+    **{"mla_dtype": "bfloat16", "kv_cache_dtype": "bfloat16", "num_heads": 16},
+    **{"batch_size": 2, "isl": 16, "step": 8, "gemm_type": "fp8_block"},
+}
+MLA_ROWS: dict[str, list[dict[str, Any]]] = {
+    "mla_prefill_module": [MLA, {**MLA, "gemm_type": "nvfp4"}],
+    "mla_decode_module": [MLA],
+    "mla_bmm": [
+        {"bmm_dtype": "bfloat16", "op_name": name, "num_heads": 16, "num_tokens": 4}
+        for name in ("mla_gen_pre", "mla_gen_post")
+    ],
+}
+SAME_FILE = {"moe_untuned": "moe", "moe_deepseek": "moe", "gemm_block": "gemm"}
+
+Change = Callable[[str, pd.DataFrame], pd.DataFrame]
+
+
+def unchanged(_table: str, frame: pd.DataFrame) -> pd.DataFrame:
+    return frame
+
+
+def write_wheels(folder: Path, change: Change = unchanged) -> tuple[Path, Path]:
+    pytest.importorskip("pyarrow")
+    paths = folder / CORE_WHEEL, folder / LEGACY_WHEEL
+    with zipfile.ZipFile(paths[0], "w") as core, zipfile.ZipFile(paths[1], "w") as old:
+        for source in (source for pack in SHIPPED for source in sources(pack)):
+            table = SAME_FILE.get(source.table, source.table)
+            wheel = core if source.package == CORE else old
+            if table not in ROWS or source.member in wheel.namelist():
+                continue
+            header = {**HEADER, "version": source.version}
+            frame = pd.DataFrame([{**header, **row} for row in ROWS[table]])
+            parquet = io.BytesIO()
+            change(table, frame).to_parquet(parquet)
+            wheel.writestr(source.member, parquet.getvalue())
+    return paths
+
+
+def one_wheel(
+    path: Path,
+    collections: Iterable[Collection],
+    rows: Mapping[str, list[dict[str, Any]]],
+) -> Path:
+    """A wheel of aiconfigurator-core with a RECORD, holding the tables of `rows`."""
+    pytest.importorskip("pyarrow")
+    record = ""
+    with zipfile.ZipFile(path, "w") as wheel:
+        for source in (s for c in collections for s in sources(c)):
+            table = SAME_FILE.get(source.table, source.table)
+            known = table not in rows or source.member in wheel.namelist()
+            if known or source.package != CORE:
+                continue
+            header = {**HEADER, "version": source.version}
+            parquet = io.BytesIO()
+            pd.DataFrame([{**header, **r} for r in rows[table]]).to_parquet(parquet)
+            wheel.writestr(source.member, parquet.getvalue())
+            digest = hashlib.sha256(parquet.getvalue()).digest()
+            word = base64.urlsafe_b64encode(digest).decode().rstrip("=")
+            record += f"{source.member},sha256={word},{len(parquet.getvalue())}\n"
+        wheel.writestr("aiconfigurator_core-0.12.0.dist-info/RECORD", record)
+    return path
