@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from calibration.pack_format import LATENCY
+from calibration.pack_sources import MOE_TABLES
 from calibration.tables import KernelTables
 
 RANGE_COLUMNS: Final = (
@@ -41,7 +42,7 @@ _PLANES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = MappingProxyType(
             ("step", ("batch_size",)),
         ),
         "mla_bmm": ("num_tokens", ("num_heads",)),
-        **dict.fromkeys(("moe", "moe_deepseek", "moe_untuned"), ("num_tokens", _SPLIT)),
+        **dict.fromkeys(MOE_TABLES, ("num_tokens", _SPLIT)),
         "custom_allreduce": ("message_size", ("num_gpus",)),
         "nccl": ("message_size", ("num_gpus",)),
     }

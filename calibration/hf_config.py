@@ -42,8 +42,9 @@ _REFUSED: Final[Mapping[str, tuple[tuple[object, ...], str]]] = {
 # models/<model_type>/modeling_<model_type>.py).
 _FAMILY_FLAGS: Final[Mapping[str, Mapping[str, bool]]] = {
     "qwen2": {"qkv_bias": True},
-    "qwen3": {"qk_norm": True},
-    "qwen3_moe": {"qk_norm": True},
+    # The official fp8 checkpoints of Qwen3 have a scale per 128 x 128 block.
+    "qwen3": {"qk_norm": True, "fp8_block": True},
+    "qwen3_moe": {"qk_norm": True, "fp8_block": True},
     "gpt_oss": {"ffn_bias": True, "attention_sinks": True},
 }
 
@@ -138,6 +139,7 @@ def parse_hf_config(values: Mapping[str, Any], name: str, source: str) -> ModelS
         ffn_bias=flags.get("ffn_bias", False),
         qk_norm=config.flag("use_qk_norm") or flags.get("qk_norm", False),
         attention_sinks=flags.get("attention_sinks", False),
+        fp8_block=_fp8_block(config, flags.get("fp8_block", False)),
     )
 
 
@@ -209,6 +211,14 @@ def _windows(config: _Config, layers: int) -> tuple[int, ...]:
         return (0,) * layers
     window = config.count("sliding_window", 1_000_000_000)
     return tuple(window if limited else 0 for limited in windowed)
+
+
+def _fp8_block(config: _Config, usual: bool) -> bool:
+    """As the checkpoint says, else as the family's official fp8 checkpoints are."""
+    quantisation = config.values.get("quantization_config")
+    if not isinstance(quantisation, dict):
+        return usual
+    return quantisation.get("weight_block_size") is not None
 
 
 def _native_dtype(config: _Config) -> str:

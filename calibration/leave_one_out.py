@@ -255,6 +255,7 @@ _FAMILIES: Final[Mapping[str, _Family]] = {
     "mla_decode_module": _Family(_DECODE_AXES, "dtype", _decode(0)),
     "mla_bmm": replace(_EXPERTS, only={}),
     "moe": _EXPERTS,
+    "moe_block": _EXPERTS,
     "moe_deepseek": _EXPERTS,
     "moe_untuned": _EXPERTS,
     "custom_allreduce": _Family(("message_size",), "backend", _BY_BYTES),

@@ -60,6 +60,7 @@ class ModelShape:
         output_bias: the output projection has a bias.
         ffn_bias: router and expert (or dense) projections have biases.
         qk_norm: queries and keys are normalised per head.
+        fp8_block: its fp8 checkpoint has a scale per 128 x 128 block of weights.
         attention_sinks: one learned sink logit per query head.
     """
 
@@ -82,6 +83,7 @@ class ModelShape:
     output_bias: bool = False
     ffn_bias: bool = False
     qk_norm: bool = False
+    fp8_block: bool = False
     attention_sinks: bool = False
 
     @property

@@ -14,7 +14,7 @@ from typing import Final
 from calibration.table_source import CORE, LEGACY, Shape, TableSource
 
 FRAMEWORKS: Final = ("vllm", "sglang", "trtllm")
-MOE_TABLES: Final = ("moe", "moe_untuned", "moe_deepseek")
+MOE_TABLES: Final = ("moe", "moe_block", "moe_untuned", "moe_deepseek")
 """The tables of fused experts by synthetic routing, which rooflines are fitted to."""
 
 # (hidden size, expert intermediate size, top-k, experts) of the catalogue's MoE models.
@@ -163,7 +163,7 @@ def _moe(
         rename={"dtype": dtypes, "distribution": _DISTRIBUTIONS},
         shapes=shapes,
         pure_split=True,
-        optional=table == "moe_deepseek",
+        optional=table in ("moe_deepseek", "moe_block"),
     )
 
 
@@ -176,6 +176,8 @@ def _experts(c: Collection) -> Iterator[TableSource]:
     if (c.gpu, c.framework) == ("h100_sxm", "vllm") and not c.everything:
         legacy = "aiconfigurator/systems/data/h100_sxm/vllm/0.14.0/moe_perf.parquet"
         yield _moe("moe_untuned", (LEGACY, legacy, "0.14.0"), dtypes, MOE_SHAPES)
+    if c.framework == "vllm":
+        yield _moe("moe_block", place, _BLOCK, MOE_SHAPES)
     deepseek = {"bfloat16": "bfloat16", **_BLOCK}
     yield _moe("moe_deepseek", place, deepseek, DEEPSEEK_SHAPES)
 

@@ -18,6 +18,7 @@ Tables and their columns (keys in sorting order; `latency_ns` is always there to
   whole buffer: the gathered output of all_gather, the full input of the other three.
 
 * ``gemm_block``: as ``gemm``, for fp8 weights with a scale per 128 x 128 block.
+* ``moe_block`` (vLLM): as ``moe``, for fp8 experts with a scale per 128 x 128 block.
 * ``moe_deepseek``: as ``moe``, for DeepSeek-V3 and R1; its fp8 is block-scaled, and so
   is that of SGLang's ``moe``. vLLM's other MoE rows are fp8 with a scale per tensor.
 * ``mla_prefill_module``, ``mla_decode_module``: dtype (of the projections; fp8 is

@@ -33,13 +33,16 @@ class Gemms:
     Args:
         tables: Profiled tables of the GPU.
         dtype: "bfloat16" or "fp8".
+        block: The fp8 weights have a scale per 128 x 128 block.
 
     Raises:
         ConfigError: If this format was not profiled on the GPU.
     """
 
-    def __init__(self, tables: KernelTables, dtype: str) -> None:
-        table = tables.select("gemm", dtype=dtype)
+    def __init__(
+        self, tables: KernelTables, dtype: str, *, block: bool = False
+    ) -> None:
+        table = tables.select("gemm_block" if block else "gemm", dtype=dtype)
         if not table["latency_ns"].size:
             raise ConfigError(
                 f"{tables.gpu}: model.dtype = {dtype}: no GEMM was profiled in this"

@@ -75,7 +75,7 @@ class ModelKernels:
         self.tp = tp
         dense_dtype = "fp8" if dtype == "fp8" else "bfloat16"
         self._weight_bytes = 1 if dtype == "fp8" else 2
-        self._gemms = Gemms(tables, dense_dtype)
+        self._gemms = Gemms(tables, dense_dtype, block=_block(tables, deployment))
         self._head_gemms = Gemms(tables, "bfloat16")
         self._collectives = Collectives(
             tables, tp, profile.custom_all_reduce_bytes, scale.link
@@ -242,6 +242,12 @@ def _attention(
     return PrefillAttention(tables, gpu, shape), DecodeAttention(tables, shape)
 
 
+def _block(tables: KernelTables, deployment: Deployment) -> bool:
+    """Whether block-scaled fp8 kernels run; SGLang's fp8 experts always are."""
+    scaled = deployment.dtype == "fp8" and deployment.model.fp8_block
+    return scaled and "gemm_block" in tables.names
+
+
 def _experts(
     tables: KernelTables, deployment: Deployment, profile: EngineProfile
 ) -> Experts:
@@ -256,6 +262,8 @@ def _experts(
     )
     inter = model.moe_intermediate_size // moe_tp
     table = profile.moe_table(tables.gpu, model.num_experts, inter)
+    if _block(tables, deployment) and "moe_block" in tables.names:
+        table = "moe_block"
     return Experts(tables, table, deployment.dtype, moe_slice, profile.moe)
 
 

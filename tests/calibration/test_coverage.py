@@ -208,3 +208,22 @@ def test_experts_with_ep_of_an_anomalous_collection_are_left_out() -> None:
     """SGLang 0.5.10 on A100: tensor-parallel rows only."""
     columns = load_tables("a100_sxm", framework="sglang").columns("moe")
     assert set(columns["moe_ep_size"].tolist()) == {1}
+
+
+@pytest.mark.parametrize("gpu_name", ["h100_sxm", "h200_sxm", "b200_sxm"])
+def test_block_scaled_experts_of_the_qwen3_models_are_profiled(gpu_name: str) -> None:
+    """Their official fp8 checkpoints are block-scaled, and faster than per-tensor."""
+    tables = load_tables(gpu_name)
+    keys = {
+        "hidden_size": 4096,
+        "moe_tp_size": 1,
+        "moe_ep_size": 4,
+        "distribution": "power_law_1.2",
+        "num_tokens": 16,
+        "dtype": "fp8",
+    }
+    block = tables.select("moe_block", inter_size=1536, **keys)["latency_ns"]
+    assert block.size == 1
+    if gpu_name != "b200_sxm":
+        plain = tables.select("moe", inter_size=1536, **keys)["latency_ns"]
+        assert block[0] < plain[0] / 2

@@ -49,7 +49,7 @@ def test_the_newest_version_is_taken_and_gaps_filled_from_older_ones(
     imported = import_wheel(wheel, "h100_sxm", "vllm")
     assert imported.notes == (
         "custom_allreduce: rows of vllm 0.9.1",
-        "not in vllm 0.24.0: mla_prefill, mla_decode",
+        "not in vllm 0.24.0: moe_block, mla_prefill, mla_decode",
     )
     write_set(tmp_path / "set", [imported.pack])
     tables = load_tables("h100_sxm", tmp_path / "set")
