@@ -32,6 +32,7 @@ class EngineProfile:
         frontend_ns: From a request's arrival at the server to the engine's queue.
         graph_rows: Batch sizes captured as CUDA graphs, increasing.
         custom_all_reduce_bytes: Largest message for the custom all-reduce kernel.
+        kernel_factor: All kernel times against the tables, from an anchor.
         prefill_attention_factor: Prefill attention time against the tables.
         row_layer_ns: Time of small kernels without a table, per row and layer.
         moe: MoE roofline terms against the tables.
@@ -47,6 +48,7 @@ class EngineProfile:
     host: HostTimes
     graph_rows: tuple[int, ...]
     custom_all_reduce_bytes: int
+    kernel_factor: float
     prefill_attention_factor: float
     row_layer_ns: float
     moe: Inefficiency
@@ -100,6 +102,7 @@ def engine_profile(name: str) -> EngineProfile:
         ),
         graph_rows=_graph_rows(entry["graph_rows"]),
         custom_all_reduce_bytes=entry["custom_all_reduce_bytes"],
+        kernel_factor=1.0,
         prefill_attention_factor=entry["prefill_attention_factor"],
         row_layer_ns=entry["row_layer_ns"],
         moe=Inefficiency(entry["moe_memory_factor"], entry["moe_compute_factor"]),

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from calibration.anchor_file import ANCHOR_SUFFIX, read_anchor
 from calibration.engine_profiles import EngineProfile, engine_profile, profile_names
 from calibration.hardware import Gpu, gpu, gpu_aliases, gpu_names
 from calibration.kernels.model_kernels import Deployment, ModelKernels
@@ -58,6 +59,20 @@ class Machine:
     calibration_sha256: str
 
 
+def profile_of(config: Config) -> EngineProfile:
+    """The shipped profile of a configuration, or the anchored one its path names.
+
+    Raises:
+        ConfigError: If there is no such profile, or the file is bad.
+    """
+    name = config.calibration.profile
+    if not name.endswith(ANCHOR_SUFFIX):
+        return engine_profile(name)
+    path = Path(name)
+    anchor = read_anchor(path)
+    return anchor.apply(engine_profile(anchor.base), path.stem)
+
+
 def check_registered(config: Config) -> None:
     """Check every name of a configuration against its registry.
 
@@ -68,10 +83,16 @@ def check_registered(config: Config) -> None:
         config,
         schedulers=SCHEDULERS,
         datasets=DATASETS,
-        profiles=profile_names(),
+        profiles=(*profile_names(), *_anchored(config)),
         gpus=(*gpu_names(), *gpu_aliases()),
         routers=ROUTERS,
     )
+
+
+def _anchored(config: Config) -> tuple[str, ...]:
+    """The profile's name where it is the path of an anchor file."""
+    name = config.calibration.profile
+    return (name,) if name.endswith(ANCHOR_SUFFIX) else ()
 
 
 def build_workload_of(config: Config) -> Workload:
@@ -132,7 +153,7 @@ def build_machine(config: Config, profile: EngineProfile | None = None) -> Machi
     shape, device = model(config.model.name), gpu(config.cluster.gpu)
     dtype = shape.native_dtype if config.model.dtype == "auto" else config.model.dtype
     kv_dtype = "fp8" if config.engine.kv_cache_dtype == "fp8" else "bfloat16"
-    profile = profile or engine_profile(config.calibration.profile)
+    profile = profile or profile_of(config)
     data_dir = config.calibration.data_dir
     tables = load_tables(
         device.name,
@@ -161,6 +182,7 @@ def build_machine(config: Config, profile: EngineProfile | None = None) -> Machi
         host=profile.host,
         padded=profile.padded,
         power=power,
+        kernel_factor=profile.kernel_factor,
     )
     return Machine(
         model=shape,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sim.cli_options import Json, Quiet, examples, out_option
+from sim.cli_options import ConfigFile, Json, Overrides, Quiet, examples, out_option
 
 # Commands import what they need when they run, so that --help stays quick.
 # ruff: noqa: PLC0415
@@ -169,3 +169,38 @@ def profile(  # noqa: PLR0913, PLR0917  (options are arguments)
         as_json=as_json,
         quiet=quiet,
     )
+
+
+@calibrate.command(
+    epilog=examples(
+        "servescope calibrate anchor steps.csv my.toml --out my-engine.toml",
+        "servescope run my.toml --set calibration.profile=my-engine.toml",
+    )
+)
+def anchor(
+    measurements: Annotated[
+        Path,
+        typer.Argument(
+            help="CSV: decoding, context_tokens, prefill_tokens, prefix_tokens, "
+            "measured_ms; one measured iteration a row, three or more."
+        ),
+    ],
+    config: ConfigFile = None,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE", help="The profile to write.")
+    ] = Path("anchored.toml"),
+    overrides: Overrides = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Fit two bounded factors of a profile to your own measured iterations.
+
+    A factor on all kernels and one on all host times; every step is shown before and
+    after, and so is the leave-one-out error.
+    """
+    from sim.build import check_registered
+    from sim.cli_anchor import anchor_command
+    from sim.config_file import load_config
+
+    loaded = load_config(config, overrides or (), check=check_registered)
+    anchor_command(loaded, measurements, out, as_json=as_json, quiet=quiet)

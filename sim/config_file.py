@@ -142,7 +142,8 @@ def _absolute(key: str, value: object, folder: Path) -> object:
         return value
     is_trace = key in ("workload.path", "calibration.data_dir") and value != "none"
     is_model = key == "model.name" and value.endswith(".json")
-    if not (is_trace or is_model) or os.path.isabs(value):
+    is_anchor = key == "calibration.profile" and value.endswith(".toml")
+    if not (is_trace or is_model or is_anchor) or os.path.isabs(value):
         return value
     return os.path.abspath(os.path.join(folder, value))
 

@@ -172,7 +172,8 @@ class CalibrationConfig(Section):
 
     profile: Name = Field(
         default="vllm-0.24",
-        description="Kernel tables and engine overheads.",
+        description="Kernel tables and engine overheads: a shipped profile, or the "
+        "path of a .toml file that servescope calibrate anchor wrote.",
         examples=["vllm-0.24", "layered-prefill-v1", "layered-prefill-v2"],
     )
     data_dir: Annotated[Name | None, OrNone] = Field(

@@ -90,6 +90,7 @@ class StepCostModel:
         host: Host overhead.
         padded: Maps rows to (rows that run, whether a CUDA graph replays them).
         power: Energy of an iteration.
+        kernel_factor: On every kernel time.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class StepCostModel:
         host: HostTimes,
         padded: Callable[[int], tuple[int, bool]],
         power: PowerModel,
+        kernel_factor: float = 1.0,
     ) -> None:
         self._kernels = kernels
         self._coverage = coverage
@@ -108,6 +110,7 @@ class StepCostModel:
         self._host = host
         self._padded = padded
         self._power = power
+        self._kernel_factor = kernel_factor
         self._rows: dict[tuple[int, tuple[int, ...]], _RowCost] = {}
         self._heads: dict[tuple[int, int], tuple[int, int, int]] = {}
 
@@ -155,6 +158,10 @@ class StepCostModel:
         if decoding and plan.spans[0].decode:
             self._add_decode_attention(sums, decoding, context_tokens)
         self._add_head(sums, plan, decoding)
+        if self._kernel_factor != 1.0:
+            sums.ns = round(sums.ns * self._kernel_factor)
+            sums.wait_ns = round(sums.wait_ns * self._kernel_factor)
+            sums.extrapolated_ns = round(sums.extrapolated_ns * self._kernel_factor)
         return sums
 
     def _gap_ns(self, plan: StepPlan, decoding: int) -> int:
