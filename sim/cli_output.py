@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
-from sim.summary import Summary
+from sim.summary import EXTRAPOLATED_KERNELS, Summary
 
 _MANY_EXTRAPOLATED: Final = 0.05
 
@@ -44,7 +44,7 @@ def warn(summaries: Sequence[Summary]) -> None:
     if max(shares) > _MANY_EXTRAPOLATED:
         _warn(
             f"{100 * max(shares):.1f} % of the time lies outside profiled ranges"
-            " (extrapolated by rooflines)"
+            f" (extrapolated by rooflines){_by_kernel(summaries)}"
         )
     if rejected := sum(summary["rejected"] for summary in summaries):
         sent = sum(summary["num_prompts"] for summary in summaries)
@@ -53,3 +53,14 @@ def warn(summaries: Sequence[Summary]) -> None:
 
 def _warn(text: str) -> None:
     typer.echo(f"warning: {text}", err=True)
+
+
+def _by_kernel(summaries: Sequence[Summary]) -> str:
+    """The kernels it lies in, as shares of the time, of the run with most of it."""
+    most = max(summaries, key=lambda summary: summary["extrapolated_fraction"] or 0.0)
+    shares = {
+        kernel: most.get(f"extrapolated_{kernel}_fraction") or 0.0
+        for kernel in EXTRAPOLATED_KERNELS
+    }
+    named = [f"{kernel} {100 * s:.1f} %" for kernel, s in shares.items() if s > 0]
+    return f": {', '.join(named)}" if named else ""

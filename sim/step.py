@@ -16,6 +16,9 @@ class StepCost:
         duration_ns: Start to end, host overhead included.
         wait_ns: Part of it in which the GPUs sit in a collective or wait for the host.
         extrapolated_ns: Part of it that lies outside profiled ranges.
+        extrapolated_experts_ns: Part of that in the experts.
+        extrapolated_attention_ns: Part of that in attention.
+        extrapolated_head_ns: Part of that in embedding, LM head and their collectives.
         expert_weight_bytes: HBM bytes of expert weights (touched experts only).
         other_weight_bytes: HBM bytes of all other weights.
         kv_bytes: HBM bytes of KV cache read and written.
@@ -31,6 +34,9 @@ class StepCost:
     duration_ns: int
     wait_ns: int
     extrapolated_ns: int
+    extrapolated_experts_ns: int
+    extrapolated_attention_ns: int
+    extrapolated_head_ns: int
     expert_weight_bytes: int
     other_weight_bytes: int
     kv_bytes: int

@@ -52,12 +52,18 @@ class _Sums:
     ns: int = 0
     wait_ns: int = 0
     extrapolated_ns: int = 0
+    extrapolated_experts_ns: int = 0
+    extrapolated_attention_ns: int = 0
+    extrapolated_head_ns: int = 0
     expert_weight_bytes: int = 0
     other_weight_bytes: int = 0
     kv_bytes: int = 0
     activation_bytes: int = 0
     link_bytes: int = 0
     flops: int = 0
+
+
+_KERNEL_TIMES = tuple(name for name in _Sums.__slots__ if name.endswith("ns"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,7 @@ class _RowCost:
     ns: int
     wait_ns: int
     extrapolated_ns: int
+    extrapolated_experts_ns: int
     expert_weight_bytes: int
     other_weight_bytes: int
     activation_bytes: int
@@ -135,6 +142,9 @@ class StepCostModel:
             duration_ns=duration_ns,
             wait_ns=wait_ns,
             extrapolated_ns=sums.extrapolated_ns,
+            extrapolated_experts_ns=sums.extrapolated_experts_ns,
+            extrapolated_attention_ns=sums.extrapolated_attention_ns,
+            extrapolated_head_ns=sums.extrapolated_head_ns,
             expert_weight_bytes=sums.expert_weight_bytes,
             other_weight_bytes=sums.other_weight_bytes,
             kv_bytes=sums.kv_bytes,
@@ -159,9 +169,9 @@ class StepCostModel:
             self._add_decode_attention(sums, decoding, context_tokens)
         self._add_head(sums, plan, decoding)
         if self._kernel_factor != 1.0:
-            sums.ns = round(sums.ns * self._kernel_factor)
-            sums.wait_ns = round(sums.wait_ns * self._kernel_factor)
-            sums.extrapolated_ns = round(sums.extrapolated_ns * self._kernel_factor)
+            for name in _KERNEL_TIMES:
+                scaled = round(getattr(sums, name) * self._kernel_factor)
+                setattr(sums, name, scaled)
         return sums
 
     def _gap_ns(self, plan: StepPlan, decoding: int) -> int:
@@ -193,6 +203,7 @@ class StepCostModel:
         sums.ns += layers * row.ns
         sums.wait_ns += layers * row.wait_ns
         sums.extrapolated_ns += layers * row.extrapolated_ns
+        sums.extrapolated_experts_ns += layers * row.extrapolated_experts_ns
         sums.expert_weight_bytes += layers * row.expert_weight_bytes
         sums.other_weight_bytes += layers * row.other_weight_bytes
         sums.activation_bytes += layers * row.activation_bytes
@@ -207,17 +218,15 @@ class StepCostModel:
         run, graph = self._padded(rows)
         reduce = kernels.all_reduce(run, graph=graph)
         touched = self._coverage.touched(decoding, chunks) if self._coverage else 0.0
-        timed = (
-            kernels.linear(run),
-            kernels.elementwise(run),
-            kernels.experts(run, touched),
-        )
+        experts = kernels.experts(run, touched)
+        timed = (kernels.linear(run), kernels.elementwise(run), experts)
         wait_ns = work.reductions * reduce.ns
         outside = work.reductions * reduce.extrapolated_ns
         return _RowCost(
             ns=sum(t.ns for t in timed) + wait_ns,
             wait_ns=wait_ns,
             extrapolated_ns=sum(t.extrapolated_ns for t in timed) + outside,
+            extrapolated_experts_ns=experts.extrapolated_ns,
             expert_weight_bytes=round(touched * work.expert_bytes),
             other_weight_bytes=work.layer_weight_bytes,
             activation_bytes=rows * work.row_activation_bytes,
@@ -235,6 +244,7 @@ class StepCostModel:
             timed = self._kernels.prefill_attention(chunks, windowed=window > 0)
             sums.ns += layers * timed.ns
             sums.extrapolated_ns += layers * timed.extrapolated_ns
+            sums.extrapolated_attention_ns += layers * timed.extrapolated_ns
             for prefix, tokens in chunks:
                 read = min(prefix, window) if window else prefix
                 # Keys and values: the prefix is read, the chunk written and read.
@@ -256,6 +266,7 @@ class StepCostModel:
             )
             sums.ns += layers * timed.ns
             sums.extrapolated_ns += layers * timed.extrapolated_ns
+            sums.extrapolated_attention_ns += layers * timed.extrapolated_ns
             seen = min(context_tokens, decoding * window) if window else context_tokens
             sums.kv_bytes += layers * (seen + decoding) * work.kv_bytes
             sums.flops += layers * seen * work.pair_flops
@@ -278,6 +289,7 @@ class StepCostModel:
         sums.ns += ns
         sums.wait_ns += wait_ns
         sums.extrapolated_ns += outside
+        sums.extrapolated_head_ns += outside
         sums.other_weight_bytes += self._work.head_weight_bytes
         sums.flops += logit_rows * self._work.head_flops
         sums.link_bytes += rows * self._work.all_reduce_bytes

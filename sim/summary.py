@@ -20,6 +20,9 @@ from sim.version import servescope_version
 from workloads.traces import read_trace
 from workloads.workload import Workload
 
+EXTRAPOLATED_KERNELS = ("experts", "attention", "head")
+"""Kernels whose extrapolated time is told apart; the rest of the fraction lies in
+projections and all-reduces."""
 Summary = dict[str, Any]
 """Plain JSON values; a number that does not exist (a mean of nothing) is None."""
 
@@ -93,6 +96,12 @@ def run_summary(
         "extrapolated_fraction": _ratio(
             totals["extrapolated_ns"], totals["duration_ns"]
         ),
+        **{
+            f"extrapolated_{kernel}_fraction": _ratio(
+                totals[f"extrapolated_{kernel}_ns"], totals["duration_ns"]
+            )
+            for kernel in EXTRAPOLATED_KERNELS
+        },
         "usd_per_million_output_tokens": _ratio(usd * _PER_MILLION, output_tokens),
         "usd_per_million_tokens": _ratio(usd * _PER_MILLION, tokens),
         **_provenance(config, machine, workload),

@@ -65,6 +65,9 @@ class Literal:
     ns: int = 0
     wait_ns: int = 0
     extrapolated_ns: int = 0
+    extrapolated_experts_ns: int = 0
+    extrapolated_attention_ns: int = 0
+    extrapolated_head_ns: int = 0
     expert_weight_bytes: int = 0
     other_weight_bytes: int = 0
     kv_bytes: int = 0
@@ -72,10 +75,13 @@ class Literal:
     link_bytes: int = 0
     flops: int = 0
 
-    def kernel(self, timed: Timed, *, wait: bool = False) -> None:
+    def kernel(self, timed: Timed, *, wait: bool = False, of: str = "") -> None:
         self.ns += timed.ns
         self.wait_ns += timed.ns if wait else 0
         self.extrapolated_ns += timed.extrapolated_ns
+        if of:
+            name = f"extrapolated_{of}_ns"
+            setattr(self, name, getattr(self, name) + timed.extrapolated_ns)
 
     def run(self, plan: StepPlan, decoding: int, context: int) -> None:
         for span in plan.spans:
@@ -96,17 +102,17 @@ class Literal:
         self.kernel(kernels.elementwise(run))
         touched = Routing().touched(decoding, tuple(c.tokens for c in chunks))
         touched = 0.0 if self.dense else touched
-        self.kernel(kernels.experts(run, touched))
+        self.kernel(kernels.experts(run, touched), of="experts")
         for _ in range(2):
             self.kernel(kernels.all_reduce(run, graph=graph), wait=True)
             self.link_bytes += rows * 601
         if chunks:
             pairs = [(c.start, c.tokens) for c in chunks]
-            self.kernel(kernels.prefill_attention(pairs, windowed=window > 0))
+            attention = kernels.prefill_attention(pairs, windowed=window > 0)
+            self.kernel(attention, of="attention")
         if decoding:
-            self.kernel(
-                kernels.decode_attention(decoding, context, windowed=window > 0)
-            )
+            attention = kernels.decode_attention(decoding, context, windowed=window > 0)
+            self.kernel(attention, of="attention")
         self.bytes_and_flops(chunks, decoding, context, window, touched)
 
     def bytes_and_flops(
@@ -138,10 +144,11 @@ class Literal:
         entering = decoding + sum(c.tokens for c in plan.spans[0].prefill)
         logits = decoding + sum(len(span.prefill) for span in plan.spans)
         run, graph = padded(entering)
-        self.kernel(Kernels().head(run, logits))
-        self.kernel(Kernels().gather_logits(logits), wait=True)
+        self.kernel(Kernels().head(run, logits), of="head")
+        self.kernel(Kernels().gather_logits(logits), wait=True, of="head")
         if entering:
-            self.kernel(Kernels().all_reduce(run, graph=graph), wait=True)
+            reduce = Kernels().all_reduce(run, graph=graph)
+            self.kernel(reduce, wait=True, of="head")
         self.other_weight_bytes += 500_009
         self.flops += logits * 307
         self.link_bytes += entering * 601 + logits * 607

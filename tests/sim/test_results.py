@@ -62,6 +62,7 @@ OUR_KEYS = {
     *("energy_per_output_token_j", "energy_per_token_j", "mean_power_w"),
     *("hbm_bytes", "expert_weight_bytes", "other_weight_bytes", "kv_bytes"),
     *("activation_bytes", "link_bytes", "flops", "iterations", "preemptions"),
+    *(f"extrapolated_{k}_fraction" for k in ("experts", "attention", "head")),
     *("extrapolated_fraction", "kv_cache_tokens", "usd_per_million_output_tokens"),
     *("usd_per_million_tokens", "seed", "scheduler", "profile", "gpu", "num_gpus"),
     *("dataset", "config_sha256", "workload_sha256", "calibration_sha256", "version"),
