@@ -13,7 +13,7 @@ from sim.errors import ConfigError
 
 # Bits per weight. mxfp4: 4-bit values and one 8-bit scale per block of 32 (OCP
 # Microscaling Formats specification 1.0, section 5).
-_BITS: Final = {"bfloat16": 16.0, "fp8": 8.0, "mxfp4": 4.25}
+BITS_PER_WEIGHT: Final = {"bfloat16": 16.0, "fp8": 8.0, "mxfp4": 4.25}
 _KV_BYTES: Final = {"bfloat16": 2, "fp8": 1}
 _GATED_MATRICES: Final = 3  # gate, up and down projections
 
@@ -115,7 +115,7 @@ class ModelShape:
         _, quantised = self._formats(dtype)
         matrices = _GATED_MATRICES * self.hidden_size * self.moe_intermediate_size
         biases = self._ffn_biases(self.moe_intermediate_size)
-        return matrices * quantised + biases * _BITS["bfloat16"] / 8
+        return matrices * quantised + biases * BITS_PER_WEIGHT["bfloat16"] / 8
 
     def params(self) -> ByComponent:
         """Parameter counts of the whole model."""
@@ -134,7 +134,7 @@ class ModelShape:
             ConfigError: if `dtype` is not a weight format of this model.
         """
         dense, expert = self._formats(dtype)
-        return self._by_component(dense, expert, _BITS["bfloat16"] / 8)
+        return self._by_component(dense, expert, BITS_PER_WEIGHT["bfloat16"] / 8)
 
     def kv_bytes_per_token_layer(self, kv_dtype: str) -> int:
         """Bytes of one token's keys and values in one layer.
@@ -156,13 +156,13 @@ class ModelShape:
 
     def _formats(self, dtype: str) -> tuple[float, float]:
         """Bytes per weight of (attention and dense FFN, experts)."""
-        allowed = tuple(_BITS) if self.is_moe else tuple(_KV_BYTES)
+        allowed = tuple(BITS_PER_WEIGHT) if self.is_moe else tuple(_KV_BYTES)
         if dtype not in allowed:
             raise ConfigError(
                 f'{self.name}: weight dtype "{dtype}"; allowed: {", ".join(allowed)}'
             )
         dense = "bfloat16" if dtype == "mxfp4" else dtype
-        return _BITS[dense] / 8, _BITS[dtype] / 8
+        return BITS_PER_WEIGHT[dense] / 8, BITS_PER_WEIGHT[dtype] / 8
 
     def _by_component(self, dense: float, expert: float, plain: float) -> ByComponent:
         """Sum per component: dense, expert and unquantised weights times a factor."""

@@ -50,7 +50,7 @@ _SUMMARY: Final = (
     "worst_error",
 )
 _KINDS: Final = {
-    "validation": "Validation: no constant has seen these numbers",
+    "validation": "Validation: no constant is fitted to these numbers",
     "calibration": "Calibration: some constant has seen these numbers",
 }
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from calibration.anchor_file import ANCHOR_SUFFIX, read_anchor
 from calibration.engine_profiles import EngineProfile, engine_profile, profile_names
 from calibration.hardware import Gpu, gpu, gpu_aliases, gpu_names
+from calibration.kernels.experts import roofline_file
 from calibration.kernels.model_kernels import Deployment, ModelKernels
 from calibration.kernels.what_if import MachineScale
 from calibration.memory import kv_cache_tokens
 from calibration.model_shape import ModelShape
 from calibration.model_work import model_work
 from calibration.models import model
+from calibration.pack_format import sha256
+from calibration.pack_set import read_file
 from calibration.tables import DATA_DIR, KernelTables, load_tables
 from sim.config import Config, check_names
 from sim.energy import PowerModel
@@ -44,7 +46,8 @@ class Machine:
         pricer: Prices plans.
         power: Board power of a replica.
         num_blocks: KV blocks of a replica.
-        calibration_sha256: Hash of the kernel tables, profile and routing skew.
+        calibration_sha256: Hash of what prices a plan: kernel tables, MoE rooflines,
+            engine profile, GPU and routing skew.
     """
 
     model: ModelShape
@@ -194,7 +197,7 @@ def build_machine(config: Config, profile: EngineProfile | None = None) -> Machi
         pricer=pricer,
         power=power,
         num_blocks=_num_blocks(config, device, deployment),
-        calibration_sha256=_calibration_hash(tables, profile, skew),
+        calibration_sha256=_calibration_hash(tables, profile, device, skew),
     )
 
 
@@ -275,7 +278,9 @@ def _num_blocks(config: Config, device: Gpu, deployment: Deployment) -> int:
 
 
 def _calibration_hash(
-    tables: KernelTables, profile: EngineProfile, skew: RoutingSkew
+    tables: KernelTables, profile: EngineProfile, device: Gpu, skew: RoutingSkew
 ) -> str:
-    text = "\n".join((tables.sha256, repr(profile), repr(skew)))
-    return hashlib.sha256(text.encode()).hexdigest()
+    rooflines = sha256(read_file(roofline_file(tables.data_dir)))
+    values = (repr(profile), repr(device), repr(skew))
+    text = "\n".join((tables.sha256, rooflines, *values))
+    return sha256(text.encode())

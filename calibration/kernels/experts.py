@@ -167,13 +167,15 @@ class _Loads:
         )
 
 
+def roofline_file(data_dir: Path) -> Path:
+    """The fitted rooflines beside the tables, else the shipped ones."""
+    own = data_dir / _FILE
+    return own if own.exists() else DATA_DIR / _FILE
+
+
 @lru_cache(maxsize=8)
 def _fits(data_dir: Path) -> dict[str, Any]:
-    """Fits that lie beside the tables, else the shipped ones."""
-    own = data_dir / _FILE
-    fits: dict[str, Any] = json.loads(
-        read_file(own if own.exists() else DATA_DIR / _FILE)
-    )
+    fits: dict[str, Any] = json.loads(read_file(roofline_file(data_dir)))
     return fits
 
 

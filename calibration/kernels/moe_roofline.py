@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from calibration.model_shape import BITS_PER_WEIGHT
+
 BYTES_PER_EXPERT_WEIGHT: Mapping[str, float] = MappingProxyType(
-    {"bfloat16": 2.0, "fp8": 1.0, "mxfp4": 17 / 32}
+    {dtype: bits / 8 for dtype, bits in BITS_PER_WEIGHT.items()}
 )
-"""Bytes per expert weight; mxfp4 keeps one 8-bit scale per block of 32 4-bit values
-(OCP Microscaling Formats 1.0)."""
+"""Bytes per expert weight, scales included."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
