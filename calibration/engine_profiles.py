@@ -35,7 +35,8 @@ class EngineProfile:
         kernel_factor: All kernel times against the tables, from an anchor.
         prefill_attention_factor: Prefill attention time against the tables.
         row_layer_ns: Time of small kernels without a table, per row and layer.
-        moe: MoE roofline terms against the tables.
+        moe: MoE roofline terms against the table of the untuned kernel; tuned kernels
+            run as their tables say.
         untuned_moe: (GPU, experts, intermediate size per GPU) that run Triton's
             default configuration.
         fitted_to: Measured numbers its constants have seen.

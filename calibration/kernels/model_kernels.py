@@ -13,7 +13,7 @@ from calibration.kernels.attention import (
     PrefillAttention,
 )
 from calibration.kernels.collectives import Collectives
-from calibration.kernels.experts import Experts
+from calibration.kernels.experts import Experts, Inefficiency
 from calibration.kernels.gemm import Gemms
 from calibration.kernels.moe_roofline import MoeSlice
 from calibration.kernels.what_if import MachineScale
@@ -264,7 +264,9 @@ def _experts(
     table = profile.moe_table(tables.gpu, model.num_experts, inter)
     if _block(tables, deployment) and "moe_block" in tables.names:
         table = "moe_block"
-    return Experts(tables, table, deployment.dtype, moe_slice, profile.moe)
+    # Measured on the untuned kernel; a tuned one is another kernel.
+    factors = profile.moe if table == "moe_untuned" else Inefficiency()
+    return Experts(tables, table, deployment.dtype, moe_slice, factors)
 
 
 def _check_split(model: ModelShape, tp: int, ep: int) -> None:
