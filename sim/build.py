@@ -123,8 +123,14 @@ def build_workload_of(config: Config) -> Workload:
     )
 
 
-def build_cluster(config: Config, machine: Machine, workload: Workload) -> Cluster:
-    """Replicas with fresh engines behind a router."""
+def build_cluster(
+    config: Config,
+    machine: Machine,
+    workload: Workload,
+    *,
+    fast_forward: bool = True,
+) -> Cluster:
+    """Replicas with fresh engines behind a router; see :class:`Cluster`."""
     limits = _limits(config, machine.model)
     options = SchedulerOptions(
         limits=limits,
@@ -142,6 +148,7 @@ def build_cluster(config: Config, machine: Machine, workload: Workload) -> Clust
         router,
         workload.max_concurrency,
         machine.profile.frontend_ns,
+        fast_forward=fast_forward,
     )
 
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
+
+import numpy as np
+import numpy.typing as npt
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,8 @@ class DecodeBatch:
         bucket = self._finishing.get(member.stop_tick)
         if bucket is not None:
             bucket.pop(request_id, None)
+            if not bucket:
+                del self._finishing[member.stop_tick]
         phase = (member.stored - member.join_tick) % self._block_size
         self._phases[phase] -= 1
         stored = member.stored + self.tick - member.join_tick
@@ -63,14 +69,48 @@ class DecodeBatch:
         """New KV blocks for the next token of every member."""
         return self._phases[-self.tick % self._block_size]
 
+    def steps_to_completion(self) -> int:
+        """Ticks until the first members emit their last token; needs a member."""
+        return min(self._finishing) - self.tick
+
+    def steps_within(self, free_blocks: int) -> int:
+        """Ticks that ``free_blocks`` KV blocks suffice for; needs a member."""
+        cycles, left = divmod(free_blocks, self.size)  # a cycle takes one block each
+        for step, blocks in enumerate(self._cycle()):
+            left -= blocks
+            if left < 0:
+                return cycles * self._block_size + step
+        raise AssertionError("a cycle takes as many blocks as there are members")
+
+    def blocks_within(self, steps: int) -> int:
+        """New KV blocks for all of the next ``steps`` ticks."""
+        cycles, rest = divmod(steps, self._block_size)
+        return cycles * self.size + sum(self._cycle()[:rest])
+
+    def blocks_taken(self, steps: int) -> npt.NDArray[np.int64]:
+        """New KV blocks up to and including each of the next ``steps`` ticks."""
+        cycles, tick = np.divmod(np.arange(steps), self._block_size)
+        taken = list(accumulate(self._cycle()))
+        total: npt.NDArray[np.int64] = np.array(taken)[tick] + cycles * self.size
+        return total
+
+    def _cycle(self) -> list[int]:
+        """New KV blocks for each of the next ``block_size`` ticks."""
+        first = -self.tick % self._block_size
+        downwards = self._phases[first::-1]
+        return downwards + self._phases[:first:-1]
+
     def newest_first(self) -> Iterator[tuple[int, int]]:
         """Yield (request id, KV tokens stored now), newest member first."""
         for request_id in reversed(self._members):
             member = self._members[request_id]
             yield request_id, member.stored + self.tick - member.join_tick
 
-    def advance(self) -> list[int]:
-        """One token for every member; returns those that have emitted their last."""
-        self.tick += 1
-        self.stored_tokens += self.size
+    def advance(self, steps: int = 1) -> list[int]:
+        """``steps`` tokens for every member; returns those that emitted their last.
+
+        ``steps`` is at most :meth:`steps_to_completion`.
+        """
+        self.tick += steps
+        self.stored_tokens += steps * self.size
         return list(self._finishing.pop(self.tick, ()))

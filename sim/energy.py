@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from sim.units import s_from_ns
+import numpy as np
+import numpy.typing as npt
+
+from sim.units import NS_PER_S, s_from_ns
+
+Int64 = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
-class EnergySplit:
+class EnergySplit(NamedTuple):
     """Joules of one iteration over all GPUs of a replica."""
 
     run_j: float
@@ -55,6 +60,25 @@ class PowerModel:
         total_j = run_j + wait_j + hbm_j + flop_j
         keep = min(cap_j / total_j, 1.0) if total_j > 0 else 1.0
         return EnergySplit(run_j * keep, wait_j * keep, hbm_j * keep, flop_j * keep)
+
+    def split_many(
+        self, *, duration_ns: Int64, wait_ns: int, hbm_bytes: Int64, flops: Int64
+    ) -> npt.NDArray[np.float64]:
+        """Energy of many iterations, each exactly that of :meth:`split`.
+
+        Returns:
+            Joules, shape (k, 4): run, wait, HBM, FLOP.
+        """
+        parts = np.empty((duration_ns.size, 4))
+        run_s = (duration_ns - wait_ns) / NS_PER_S
+        parts[:, 0] = self.num_gpus * self.run_w * run_s
+        parts[:, 1] = self.num_gpus * self.gap_w * s_from_ns(wait_ns)
+        parts[:, 2] = self.hbm_pj_per_byte * hbm_bytes * 1e-12
+        parts[:, 3] = self.pj_per_flop * flops * 1e-12
+        cap_j = self.num_gpus * self.cap_w * (duration_ns / NS_PER_S)
+        total_j = np.add.accumulate(parts, axis=1)[:, -1]
+        parts *= np.minimum(cap_j / total_j, 1.0)[:, None]
+        return parts
 
     def idle_j(self, duration_ns: int) -> float:
         """Energy of an idle replica."""

@@ -89,6 +89,18 @@ class Engine:
         check_plan(plan, view, self.limits, stall_free=self._scheduler.stall_free)
         return plan
 
+    def repeats(self, plan: StepPlan) -> int:
+        """Iterations in a row, from the next, that ``plan`` is known to be right for.
+
+        More than one for a steady policy's plan of decodes only: up to the first
+        completion, while KV blocks last, and if no request arrives.
+        """
+        spans, batch = plan.spans, self.decoding
+        alone = len(spans) == 1 and not spans[0].prefill and spans[0].decode
+        if not (alone and batch.size and self._scheduler.steady) or plan.preempted:
+            return 1
+        return min(batch.steps_to_completion(), batch.steps_within(self.free_blocks))
+
     def begin(self, plan: StepPlan, start_ns: int) -> None:
         """Preempt, admit and reserve the KV blocks of an iteration that starts now."""
         for request_id in plan.preempted:
@@ -141,11 +153,24 @@ class Engine:
                 finished.append(record)
         return finished
 
-    def _finish_decode(self, end_ns: int) -> list[RequestRecord]:
+    def finish_decodes(self, steps: int, end_ns: int) -> list[RequestRecord]:
+        """Emit the tokens of ``steps`` iterations of one plan of decodes only.
+
+        :meth:`begin` was called for the first of them; the last ends now.
+
+        Args:
+            steps: At most :meth:`repeats` of the plan.
+            end_ns: End of the last.
+        """
+        first = self.decoding.blocks_needed()
+        self.free_blocks -= self.decoding.blocks_within(steps) - first
+        return self._finish_decode(end_ns, steps)
+
+    def _finish_decode(self, end_ns: int, steps: int = 1) -> list[RequestRecord]:
         if not self.decoding.size:
             return []
         finished = []
-        for request_id in self.decoding.advance():
+        for request_id in self.decoding.advance(steps):
             member, stored = self.decoding.leave(request_id)
             record = self._records[request_id]
             self._close_run(record, member.join_tick, self.decoding.tick)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from array import array
+from typing import Final
+
+import numpy as np
 
 from sim.engine import Engine
 from sim.plan import StepPlan
-from sim.step import StepCost
+from sim.step import NUM_COUNTS, NUM_JOULES, DecodeCosts, Int64, StepCost
+
+_FOLD: Final = 1024  # iterations whose costs are kept before they are summed
 
 
 class IterationLog:
@@ -22,7 +27,6 @@ class IterationLog:
         prefill_layer_tokens: Prompt tokens times layers computed.
         decode_tokens: Decode rows.
         energy_j: Energy of each iteration.
-        totals: Sums of the :class:`~sim.step.StepCost` fields.
     """
 
     def __init__(self) -> None:
@@ -35,11 +39,21 @@ class IterationLog:
         self.prefill_layer_tokens = array("q")
         self.decode_tokens = array("q")
         self.energy_j = array("d")
-        self.totals: dict[str, float] = dict.fromkeys(StepCost.__slots__, 0)
+        self._counts = array("q")
+        self._joules = array("d")
+        self._count_sums = [0] * NUM_COUNTS
+        self._joule_sums = np.zeros(NUM_JOULES)
 
     def __len__(self) -> int:
         """Iterations recorded."""
         return len(self.end_ns)
+
+    @property
+    def totals(self) -> dict[str, float]:
+        """Sums of the :class:`~sim.step.StepCost` fields."""
+        self._fold()
+        sums = (*self._count_sums, *self._joule_sums.tolist())
+        return dict(zip(StepCost._fields, sums, strict=True))
 
     def append(
         self, start_ns: int, plan: StepPlan, cost: StepCost, engine: Engine
@@ -54,11 +68,62 @@ class IterationLog:
         self.running.append(decoding + len(engine.prefilling))
         self.waiting.append(len(engine.waiting))
         self.used_blocks.append(engine.num_blocks - engine.free_blocks)
-        self.prefill_layer_tokens.append(
-            sum(s.layers * sum(c.tokens for c in s.prefill) for s in plan.spans)
-        )
+        layer_tokens = 0
+        for span in plan.spans:
+            for chunk in span.prefill:
+                layer_tokens += span.layers * chunk.tokens
+        self.prefill_layer_tokens.append(layer_tokens)
         self.decode_tokens.append(decoding)
         self.energy_j.append(cost.energy_j)
-        totals = self.totals
-        for name in totals:
-            totals[name] += getattr(cost, name)
+        self._counts.extend(cost[:NUM_COUNTS])  # type: ignore[arg-type]
+        self._joules.extend(cost[NUM_COUNTS:])
+        if len(self._joules) >= _FOLD * NUM_JOULES:
+            self._fold()
+
+    def append_decodes(
+        self,
+        start_ns: int,
+        ends: Int64,
+        costs: DecodeCosts,
+        waiting: int,
+        engine: Engine,
+    ) -> None:
+        """Record iterations in a row that decode only, before they finish.
+
+        Args:
+            start_ns: Start of the first.
+            ends: End of each, shape (steps,).
+            costs: Costs of at least as many.
+            waiting: Requests left waiting when the first began.
+            engine: Otherwise as it was then.
+        """
+        steps, decoding = ends.size, engine.decoding.size
+        used = engine.decoding.blocks_taken(steps)
+        used += engine.num_blocks - engine.free_blocks - used[0]
+        times = ends.tobytes()
+        self.start_ns.append(start_ns)
+        self.start_ns.frombytes(times[:-8])
+        self.end_ns.frombytes(times)
+        self.decode_end_ns.frombytes(times)
+        self.running += array("q", [decoding + len(engine.prefilling)]) * steps
+        self.waiting += array("q", [waiting]) * steps
+        self.used_blocks.frombytes(used.tobytes())
+        self.prefill_layer_tokens += array("q", [0]) * steps
+        self.decode_tokens += array("q", [decoding]) * steps
+        joules = costs.energy_j[:steps]
+        self.energy_j.frombytes(np.add.accumulate(joules, axis=1)[:, -1].tobytes())
+        self._joules.frombytes(joules.tobytes())
+        for i, each in enumerate(costs.counts):
+            total = each * steps if isinstance(each, int) else int(each[:steps].sum())
+            self._count_sums[i] += total
+        if len(self._joules) >= _FOLD * NUM_JOULES:
+            self._fold()
+
+    def _fold(self) -> None:
+        """Add the costs kept to the sums: integers exactly, joules one by one."""
+        for i in range(NUM_COUNTS):
+            self._count_sums[i] += sum(self._counts[i::NUM_COUNTS])
+        joules = np.array(self._joules).reshape(-1, NUM_JOULES)
+        in_order = np.vstack((self._joule_sums, joules))
+        self._joule_sums = np.add.accumulate(in_order)[-1]
+        self._counts, self._joules = array("q"), array("d")

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 
 class Timed(NamedTuple):
     """A kernel time, and how much of it lies outside the profiled range (ns)."""
@@ -44,6 +47,12 @@ class KernelTimes(Protocol):
 
     def decode_attention(self, batch: int, context: int, *, windowed: bool) -> Timed:
         """Attention of ``batch`` rows over ``context`` KV tokens in one layer."""
+        ...
+
+    def decode_attention_many(
+        self, batch: int, contexts: npt.NDArray[np.int64], *, windowed: bool
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        """:meth:`decode_attention` over many contexts: ns, and what is extrapolated."""
         ...
 
     def head(self, rows: int, logit_rows: int) -> Timed:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
 
 from sim.plan import StepPlan
 
+Int64 = npt.NDArray[np.int64]
+Float64 = npt.NDArray[np.float64]
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepCost:
+
+class StepCost(NamedTuple):
     """Price of one iteration of a replica; bytes, FLOPs and joules over all its GPUs.
+
+    Integers first, then joules.
 
     Attributes:
         duration_ns: Start to end, host overhead included.
@@ -59,9 +66,45 @@ class StepCost:
         )
 
 
+NUM_COUNTS: Final = StepCost._fields.index("energy_run_j")
+"""Fields of a :class:`StepCost` that are integers; the rest are joules."""
+NUM_JOULES: Final = len(StepCost._fields) - NUM_COUNTS
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeCosts:
+    """Prices of ``k`` iterations in a row that only decode, with the same requests.
+
+    Attributes:
+        duration_ns: int64, shape (k,).
+        counts: The integers of :class:`StepCost` in its order: the same in all
+            iterations, or int64 of shape (k,).
+        energy_j: Its joules in its order, float64, shape (k, 4).
+    """
+
+    duration_ns: Int64
+    counts: tuple[int | Int64, ...]
+    energy_j: Float64
+
+
 class StepPricer(Protocol):
     """Prices a plan; pure, so equal arguments give equal costs."""
 
     def price(self, plan: StepPlan, decoding: int, context_tokens: int) -> StepCost:
         """Cost of ``plan`` for ``decoding`` rows that attend to ``context_tokens``."""
+        ...
+
+
+@runtime_checkable
+class DecodePricer(StepPricer, Protocol):
+    """Also prices iterations that only decode, many at a time."""
+
+    def price_decodes(
+        self, decoding: int, context_tokens: int, steps: int
+    ) -> DecodeCosts:
+        """Cost of each of ``steps`` >= 1 iterations that decode only.
+
+        The first attends to ``context_tokens``, each later one to ``decoding`` more.
+        Exactly what :meth:`price` gives for one after the other.
+        """
         ...

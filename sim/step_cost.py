@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Final, NamedTuple, Protocol
+
+import numpy as np
 
 from sim.energy import PowerModel
 from sim.kernel_times import KernelTimes
 from sim.model_work import ModelWork, attended_pairs
 from sim.plan import LayerSpan, StepPlan
-from sim.step import StepCost
+from sim.step import DecodeCosts, Int64, StepCost
 
 
 class Coverage(Protocol):
@@ -45,40 +47,48 @@ class HostTimes:
     per_sequence_ns: int = 0
 
 
-@dataclass(slots=True)
-class _Sums:
-    """Running sums over the spans of one plan."""
-
-    ns: int = 0
-    wait_ns: int = 0
-    extrapolated_ns: int = 0
-    extrapolated_experts_ns: int = 0
-    extrapolated_attention_ns: int = 0
-    extrapolated_head_ns: int = 0
-    expert_weight_bytes: int = 0
-    other_weight_bytes: int = 0
-    kv_bytes: int = 0
-    activation_bytes: int = 0
-    link_bytes: int = 0
-    flops: int = 0
+_MOST_KEPT: Final = 1 << 15
+"""Costs kept of one kind; beyond, all are forgotten, so that memory stays bounded."""
 
 
-_KERNEL_TIMES = tuple(name for name in _Sums.__slots__ if name.endswith("ns"))
-
-
-@dataclass(frozen=True, slots=True)
-class _RowCost:
-    """What one layer costs for its rows, attention apart."""
+class _RowCost(NamedTuple):
+    """What layers or a whole iteration cost for their rows, attention apart."""
 
     ns: int
     wait_ns: int
     extrapolated_ns: int
     extrapolated_experts_ns: int
+    extrapolated_head_ns: int
     expert_weight_bytes: int
     other_weight_bytes: int
     activation_bytes: int
     link_bytes: int
     flops: int
+
+    @property
+    def hbm_bytes(self) -> int:
+        """Weights and activations."""
+        return (
+            self.expert_weight_bytes + self.other_weight_bytes + self.activation_bytes
+        )
+
+
+class _Attention(NamedTuple):
+    """Attention of some layers."""
+
+    ns: int
+    extrapolated_ns: int
+    kv_bytes: int
+    flops: int
+
+
+class _DecodeAttention(NamedTuple):
+    """Decode attention of all layers over many contexts, int64 arrays."""
+
+    ns: Int64
+    extrapolated_ns: Int64
+    kv_bytes: Int64
+    flops: Int64
 
 
 class StepCostModel:
@@ -118,66 +128,102 @@ class StepCostModel:
         self._padded = padded
         self._power = power
         self._kernel_factor = kernel_factor
-        self._rows: dict[tuple[int, tuple[int, ...]], _RowCost] = {}
-        self._heads: dict[tuple[int, int], tuple[int, int, int]] = {}
+        self._layers: dict[tuple[int, tuple[int, ...]], _RowCost] = {}
+        self._rows: dict[tuple[object, ...], _RowCost] = {}
+        self._prefill: dict[tuple[object, ...], _Attention] = {}
 
     def price(self, plan: StepPlan, decoding: int, context_tokens: int) -> StepCost:
         """Cost of ``plan`` for ``decoding`` rows that attend to ``context_tokens``."""
-        sums = self._sum(plan, decoding, context_tokens)
-        gap_ns = self._gap_ns(plan, decoding)
-        duration_ns = sums.ns + gap_ns + self._busy_ns(decoding)
-        wait_ns = sums.wait_ns + gap_ns
+        rows = self._rows_of(plan, decoding)
+        attention = self._attention(plan, decoding, context_tokens)
+        scaled, gap_ns = self._scaled, self._gap_ns(plan, decoding)
+        kernel_ns = scaled(rows.ns + attention.ns)
+        duration_ns = kernel_ns + gap_ns + self._busy_ns(decoding)
+        wait_ns = scaled(rows.wait_ns) + gap_ns
+        flops = rows.flops + attention.flops
         energy = self._power.split(
             duration_ns=duration_ns,
             wait_ns=wait_ns,
-            hbm_bytes=(
-                sums.expert_weight_bytes
-                + sums.other_weight_bytes
-                + sums.kv_bytes
-                + sums.activation_bytes
-            ),
-            flops=sums.flops,
+            hbm_bytes=rows.hbm_bytes + attention.kv_bytes,
+            flops=flops,
         )
         return StepCost(
+            duration_ns,
+            wait_ns,
+            scaled(rows.extrapolated_ns + attention.extrapolated_ns),
+            scaled(rows.extrapolated_experts_ns),
+            scaled(attention.extrapolated_ns),
+            scaled(rows.extrapolated_head_ns),
+            rows.expert_weight_bytes,
+            rows.other_weight_bytes,
+            attention.kv_bytes,
+            rows.activation_bytes,
+            rows.link_bytes,
+            flops,
+            energy.run_j,
+            energy.wait_j,
+            energy.hbm_j,
+            energy.flop_j,
+        )
+
+    def price_decodes(
+        self, decoding: int, context_tokens: int, steps: int
+    ) -> DecodeCosts:
+        """Costs of ``steps`` iterations that only decode; attention alone changes."""
+        plan = StepPlan((LayerSpan(0, self._work.num_layers),))
+        rows, gap_ns = self._rows_of(plan, decoding), self._gap_ns(plan, decoding)
+        contexts = context_tokens + decoding * np.arange(steps, dtype=np.int64)
+        attention = self._decode_attention_many(decoding, contexts)
+        scaled, many = self._scaled, self._scaled_many
+        kernel_ns = many(rows.ns + attention.ns)
+        duration_ns = kernel_ns + (gap_ns + self._busy_ns(decoding))
+        wait_ns = scaled(rows.wait_ns) + gap_ns
+        flops = rows.flops + attention.flops
+        return DecodeCosts(
             duration_ns=duration_ns,
-            wait_ns=wait_ns,
-            extrapolated_ns=sums.extrapolated_ns,
-            extrapolated_experts_ns=sums.extrapolated_experts_ns,
-            extrapolated_attention_ns=sums.extrapolated_attention_ns,
-            extrapolated_head_ns=sums.extrapolated_head_ns,
-            expert_weight_bytes=sums.expert_weight_bytes,
-            other_weight_bytes=sums.other_weight_bytes,
-            kv_bytes=sums.kv_bytes,
-            activation_bytes=sums.activation_bytes,
-            link_bytes=sums.link_bytes,
-            flops=sums.flops,
-            energy_run_j=energy.run_j,
-            energy_wait_j=energy.wait_j,
-            energy_hbm_j=energy.hbm_j,
-            energy_flop_j=energy.flop_j,
+            counts=(
+                duration_ns,
+                wait_ns,
+                many(rows.extrapolated_ns + attention.extrapolated_ns),
+                scaled(rows.extrapolated_experts_ns),
+                many(attention.extrapolated_ns),
+                scaled(rows.extrapolated_head_ns),
+                rows.expert_weight_bytes,
+                rows.other_weight_bytes,
+                attention.kv_bytes,
+                rows.activation_bytes,
+                rows.link_bytes,
+                flops,
+            ),
+            energy_j=self._power.split_many(
+                duration_ns=duration_ns,
+                wait_ns=wait_ns,
+                hbm_bytes=rows.hbm_bytes + attention.kv_bytes,
+                flops=flops,
+            ),
         )
 
     def kernel_ns(self, plan: StepPlan, decoding: int, context_tokens: int) -> int:
         """Duration of ``plan`` without host overhead."""
-        return self._sum(plan, decoding, context_tokens).ns
+        attention = self._attention(plan, decoding, context_tokens)
+        return self._scaled(self._rows_of(plan, decoding).ns + attention.ns)
 
-    def _sum(self, plan: StepPlan, decoding: int, context_tokens: int) -> _Sums:
-        sums = _Sums()
-        for span in plan.spans:
-            self._add_span(sums, span, decoding if span.decode else 0)
-        if decoding and plan.spans[0].decode:
-            self._add_decode_attention(sums, decoding, context_tokens)
-        self._add_head(sums, plan, decoding)
-        if self._kernel_factor != 1.0:
-            for name in _KERNEL_TIMES:
-                scaled = round(getattr(sums, name) * self._kernel_factor)
-                setattr(sums, name, scaled)
-        return sums
+    def _scaled(self, ns: int) -> int:
+        """Kernel time under the engine's factor."""
+        factor = self._kernel_factor
+        return ns if factor == 1.0 else round(ns * factor)
+
+    def _scaled_many(self, ns: Int64) -> Int64:
+        """As :meth:`_scaled`: NumPy rounds as Python does."""
+        factor = self._kernel_factor
+        return ns if factor == 1.0 else np.rint(ns * factor).astype(np.int64)
 
     def _gap_ns(self, plan: StepPlan, decoding: int) -> int:
         """Host time of the iteration in which the GPUs wait."""
-        host = self._host
-        layers = sum(span.layers for span in plan.spans if span.prefill)
+        host, layers = self._host, 0
+        for span in plan.spans:
+            if span.prefill:
+                layers += span.layers
         if not layers:
             return host.decode_ns
         if layers < self._work.num_layers:
@@ -191,28 +237,40 @@ class StepCostModel:
             self._work.num_layers * host.per_layer_ns + decoding * host.per_sequence_ns
         )
 
-    def _add_span(self, sums: _Sums, span: LayerSpan, decoding: int) -> None:
-        chunks = tuple(chunk.tokens for chunk in span.prefill)
-        if not chunks and not decoding:
-            return
-        key = (decoding, chunks)
-        row = self._rows.get(key)
-        if row is None:
-            row = self._rows[key] = self._row_cost(decoding, chunks)
-        layers = span.layers
-        sums.ns += layers * row.ns
-        sums.wait_ns += layers * row.wait_ns
-        sums.extrapolated_ns += layers * row.extrapolated_ns
-        sums.extrapolated_experts_ns += layers * row.extrapolated_experts_ns
-        sums.expert_weight_bytes += layers * row.expert_weight_bytes
-        sums.other_weight_bytes += layers * row.other_weight_bytes
-        sums.activation_bytes += layers * row.activation_bytes
-        sums.link_bytes += layers * row.link_bytes
-        sums.flops += layers * row.flops
-        if chunks:
-            self._add_prefill_attention(sums, span)
+    def _rows_of(self, plan: StepPlan, decoding: int) -> _RowCost:
+        """All of an iteration but attention, which depends on few numbers only."""
+        spans = plan.spans
+        decoding = decoding if spans[0].decode else 0
+        layers: dict[tuple[int, ...], int] = {}
+        for span in spans:
+            tokens = tuple([chunk.tokens for chunk in span.prefill])
+            layers[tokens] = layers.get(tokens, 0) + span.last - span.first
+        key = (decoding, len(spans[0].prefill), *layers.items())
+        known = self._rows.get(key)
+        if known is None:
+            _bound(self._rows)
+            known = self._rows[key] = self._sum_rows(plan, decoding)
+        return known
 
-    def _row_cost(self, decoding: int, chunks: tuple[int, ...]) -> _RowCost:
+    def _sum_rows(self, plan: StepPlan, decoding: int) -> _RowCost:
+        parts = [self._head(plan, decoding)]
+        for span in plan.spans:
+            tokens = tuple(chunk.tokens for chunk in span.prefill)
+            if tokens or decoding:
+                layer = self._layer(decoding, tokens)
+                parts.append(_RowCost(*(span.layers * value for value in layer)))
+        return _RowCost(*map(sum, zip(*parts, strict=True)))
+
+    def _layer(self, decoding: int, chunks: tuple[int, ...]) -> _RowCost:
+        """One layer for decodes and chunks of prompts, attention apart."""
+        key = (decoding, chunks)
+        known = self._layers.get(key)
+        if known is None:
+            _bound(self._layers)
+            known = self._layers[key] = self._layer_cost(decoding, chunks)
+        return known
+
+    def _layer_cost(self, decoding: int, chunks: tuple[int, ...]) -> _RowCost:
         kernels, work = self._kernels, self._work
         rows = decoding + sum(chunks)
         run, graph = self._padded(rows)
@@ -227,6 +285,7 @@ class StepCostModel:
             wait_ns=wait_ns,
             extrapolated_ns=sum(t.extrapolated_ns for t in timed) + outside,
             extrapolated_experts_ns=experts.extrapolated_ns,
+            extrapolated_head_ns=0,
             expert_weight_bytes=round(touched * work.expert_bytes),
             other_weight_bytes=work.layer_weight_bytes,
             activation_bytes=rows * work.row_activation_bytes,
@@ -234,74 +293,114 @@ class StepCostModel:
             flops=rows * work.row_flops,
         )
 
-    def _add_prefill_attention(self, sums: _Sums, span: LayerSpan) -> None:
-        chunks = tuple((chunk.start, chunk.tokens) for chunk in span.prefill)
-        work = self._work
-        windowed = work.windowed_before[span.last] - work.windowed_before[span.first]
-        for layers, window in ((span.layers - windowed, 0), (windowed, work.window)):
-            if not layers:
-                continue
-            timed = self._kernels.prefill_attention(chunks, windowed=window > 0)
-            sums.ns += layers * timed.ns
-            sums.extrapolated_ns += layers * timed.extrapolated_ns
-            sums.extrapolated_attention_ns += layers * timed.extrapolated_ns
-            for prefix, tokens in chunks:
-                read = min(prefix, window) if window else prefix
-                # Keys and values: the prefix is read, the chunk written and read.
-                sums.kv_bytes += layers * (read + 2 * tokens) * work.kv_bytes
-                pairs = attended_pairs(prefix, tokens, window)
-                sums.flops += layers * pairs * work.pair_flops
-
-    def _add_decode_attention(
-        self, sums: _Sums, decoding: int, context_tokens: int
-    ) -> None:
-        work = self._work
-        windowed = work.windowed_before[work.num_layers]
-        groups = ((work.num_layers - windowed, 0), (windowed, work.window))
-        for layers, window in groups:
-            if not layers:
-                continue
-            timed = self._kernels.decode_attention(
-                decoding, context_tokens, windowed=window > 0
-            )
-            sums.ns += layers * timed.ns
-            sums.extrapolated_ns += layers * timed.extrapolated_ns
-            sums.extrapolated_attention_ns += layers * timed.extrapolated_ns
-            seen = min(context_tokens, decoding * window) if window else context_tokens
-            sums.kv_bytes += layers * (seen + decoding) * work.kv_bytes
-            sums.flops += layers * seen * work.pair_flops
-
-    def _add_head(self, sums: _Sums, plan: StepPlan, decoding: int) -> None:
+    def _head(self, plan: StepPlan, decoding: int) -> _RowCost:
         """Embedding where layer 0 runs, LM head on decodes and prompts' last tokens.
 
         The engines modelled compute logits for every prompt in the batch in every
         iteration, also before its last chunk or group. A vocabulary-parallel
         embedding ends in an all-reduce, the LM head in a gather.
         """
-        prompts = sum(len(span.prefill) for span in plan.spans)
-        entering = sum(c.tokens for c in plan.spans[0].prefill)
-        decoding = decoding if plan.spans[0].decode else 0
-        rows, logit_rows = decoding + entering, decoding + prompts
-        known = self._heads.get((rows, logit_rows))
-        if known is None:
-            known = self._heads[rows, logit_rows] = self._head(rows, logit_rows)
-        ns, wait_ns, outside = known
-        sums.ns += ns
-        sums.wait_ns += wait_ns
-        sums.extrapolated_ns += outside
-        sums.extrapolated_head_ns += outside
-        sums.other_weight_bytes += self._work.head_weight_bytes
-        sums.flops += logit_rows * self._work.head_flops
-        sums.link_bytes += rows * self._work.all_reduce_bytes
-        sums.link_bytes += logit_rows * self._work.gather_bytes
-
-    def _head(self, rows: int, logit_rows: int) -> tuple[int, int, int]:
-        """Duration, wait and extrapolated time (ns) around the layers."""
+        kernels, work = self._kernels, self._work
+        rows = decoding + sum(chunk.tokens for chunk in plan.spans[0].prefill)
+        logit_rows = decoding + sum(len(span.prefill) for span in plan.spans)
         run, graph = self._padded(rows) if rows else (0, True)
-        waits = [self._kernels.gather_logits(logit_rows)]
+        waits = [kernels.gather_logits(logit_rows)]
         if rows:
-            waits.append(self._kernels.all_reduce(run, graph=graph))
-        head = self._kernels.head(run, logit_rows)
+            waits.append(kernels.all_reduce(run, graph=graph))
+        head = kernels.head(run, logit_rows)
         wait_ns = sum(timed.ns for timed in waits)
         outside = sum(timed.extrapolated_ns for timed in (head, *waits))
-        return head.ns + wait_ns, wait_ns, outside
+        return _RowCost(
+            ns=head.ns + wait_ns,
+            wait_ns=wait_ns,
+            extrapolated_ns=outside,
+            extrapolated_experts_ns=0,
+            extrapolated_head_ns=outside,
+            expert_weight_bytes=0,
+            other_weight_bytes=work.head_weight_bytes,
+            activation_bytes=0,
+            link_bytes=rows * work.all_reduce_bytes + logit_rows * work.gather_bytes,
+            flops=logit_rows * work.head_flops,
+        )
+
+    def _attention(
+        self, plan: StepPlan, decoding: int, context_tokens: int
+    ) -> _Attention:
+        ns = outside = kv_bytes = flops = 0
+        for span in plan.spans:
+            if span.prefill:
+                part = self._prefill_attention(span)
+                ns += part.ns
+                outside += part.extrapolated_ns
+                kv_bytes += part.kv_bytes
+                flops += part.flops
+        if not (decoding and plan.spans[0].decode):
+            return _Attention(ns, outside, kv_bytes, flops)
+        work = self._work
+        for layers, window in self._window_groups(0, work.num_layers):
+            timed = self._kernels.decode_attention(
+                decoding, context_tokens, windowed=window > 0
+            )
+            ns += layers * timed.ns
+            outside += layers * timed.extrapolated_ns
+            seen = min(context_tokens, decoding * window) if window else context_tokens
+            kv_bytes += layers * (seen + decoding) * work.kv_bytes
+            flops += layers * seen * work.pair_flops
+        return _Attention(ns, outside, kv_bytes, flops)
+
+    def _window_groups(self, first: int, last: int) -> list[tuple[int, int]]:
+        """(layers, window) of the layers with full and with windowed attention."""
+        before = self._work.windowed_before
+        windowed = before[last] - before[first]
+        groups = ((last - first - windowed, 0), (windowed, self._work.window))
+        return [group for group in groups if group[0]]
+
+    def _prefill_attention(self, span: LayerSpan) -> _Attention:
+        """Attention of prompt chunks; a batch in flight asks once per layer group."""
+        groups = self._window_groups(span.first, span.last)
+        key = (span.prefill, *groups)
+        known = self._prefill.get(key)
+        if known is None:
+            self._prefill.clear()
+            known = self._prefill[key] = self._chunk_attention(span, groups)
+        return known
+
+    def _chunk_attention(
+        self, span: LayerSpan, groups: Sequence[tuple[int, int]]
+    ) -> _Attention:
+        chunks = tuple((chunk.start, chunk.tokens) for chunk in span.prefill)
+        work = self._work
+        ns = outside = kv_bytes = flops = 0
+        for layers, window in groups:
+            timed = self._kernels.prefill_attention(chunks, windowed=window > 0)
+            ns += layers * timed.ns
+            outside += layers * timed.extrapolated_ns
+            for prefix, tokens in chunks:
+                read = min(prefix, window) if window else prefix
+                # Keys and values: the prefix is read, the chunk written and read.
+                kv_bytes += layers * (read + 2 * tokens) * work.kv_bytes
+                pairs = attended_pairs(prefix, tokens, window)
+                flops += layers * pairs * work.pair_flops
+        return _Attention(ns, outside, kv_bytes, flops)
+
+    def _decode_attention_many(
+        self, decoding: int, contexts: Int64
+    ) -> _DecodeAttention:
+        """Decode attention as in :meth:`_attention`, over an array of contexts."""
+        work = self._work
+        ns = outside = kv_bytes = flops = np.zeros(contexts.size, dtype=np.int64)
+        for layers, window in self._window_groups(0, work.num_layers):
+            each_ns, beyond = self._kernels.decode_attention_many(
+                decoding, contexts, windowed=window > 0
+            )
+            ns = ns + layers * each_ns
+            outside = outside + layers * each_ns * beyond
+            seen = np.minimum(contexts, decoding * window) if window else contexts
+            kv_bytes = kv_bytes + layers * work.kv_bytes * (seen + decoding)
+            flops = flops + layers * work.pair_flops * seen
+        return _DecodeAttention(ns, outside, kv_bytes, flops)
+
+
+def _bound(kept: dict[Any, _RowCost]) -> None:
+    if len(kept) >= _MOST_KEPT:
+        kept.clear()

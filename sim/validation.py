@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sim.errors import SimulationError
 from sim.plan import LayerSpan, PrefillChunk, StepPlan
 from sim.view import EngineLimits, PrefillState, QueuedRequest, SchedulerView
@@ -18,12 +20,13 @@ def check_plan(
             order, a limit is exceeded, or the plan does nothing.
     """
     _check_layers(plan, limits)
-    _check_preempted(plan, view)
+    if plan.preempted:
+        _check_preempted(plan, view)
     decoding = view.num_decoding - len(plan.preempted)
     _check_decode(plan, decoding, stall_free=stall_free)
-    admitted = _check_prefill(plan.spans, view, limits)
+    prefills = [span for span in plan.spans if span.prefill]
+    admitted = _check_prefill(prefills, view, limits) if prefills else ()
     _check_sequences(decoding, admitted, view, limits)
-    prefills = any(span.prefill for span in plan.spans)
     if not prefills and not (decoding and plan.spans[0].decode):
         raise SimulationError("the plan schedules no token although there is work")
 
@@ -53,8 +56,9 @@ def _check_layers(plan: StepPlan, limits: EngineLimits) -> None:
 
 def _check_decode(plan: StepPlan, decoding: int, *, stall_free: bool) -> None:
     decode = plan.spans[0].decode
-    if any(span.decode != decode for span in plan.spans):
-        raise SimulationError("the decode batch would run in some layers only")
+    for span in plan.spans:
+        if span.decode != decode:
+            raise SimulationError("the decode batch would run in some layers only")
     if stall_free and decoding and not decode:
         raise SimulationError(
             f"{decoding} decoding requests stall under a stall-free policy"
@@ -62,9 +66,9 @@ def _check_decode(plan: StepPlan, decoding: int, *, stall_free: bool) -> None:
 
 
 def _check_prefill(
-    spans: tuple[LayerSpan, ...], view: SchedulerView, limits: EngineLimits
-) -> list[QueuedRequest]:
-    """Check chunks against progress; returns the requests this plan admits."""
+    spans: Sequence[LayerSpan], view: SchedulerView, limits: EngineLimits
+) -> Sequence[QueuedRequest]:
+    """Check the chunks of ``spans`` against progress; returns whom they admit."""
     states = {state.id: state for state in view.prefilling}
     progress: dict[int, tuple[int, int]] = {}
     admitted: list[QueuedRequest] = []
@@ -86,10 +90,11 @@ def _check_prefill(
             if span.first == 0:
                 tokens += chunk.tokens
             progress[state.id] = (span.last, chunk.tokens)
-    lone = max((len(span.prefill) for span in spans), default=0) <= 1
     # A resumed prompt may have outgrown the budget; it then runs alone.
-    outgrown = lone and any(queued.resumed for queued in admitted)
-    if tokens > limits.max_num_batched_tokens and not outgrown:
+    if tokens > limits.max_num_batched_tokens and not (
+        all(len(span.prefill) <= 1 for span in spans)
+        and any(queued.resumed for queued in admitted)
+    ):
         raise SimulationError(
             f"{tokens} prefill tokens exceed max_num_batched_tokens ="
             f" {limits.max_num_batched_tokens}"
@@ -117,7 +122,7 @@ def _check_chunk(
 
 def _check_sequences(
     decoding: int,
-    admitted: list[QueuedRequest],
+    admitted: Sequence[QueuedRequest],
     view: SchedulerView,
     limits: EngineLimits,
 ) -> None:

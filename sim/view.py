@@ -86,9 +86,17 @@ class SchedulerView:
 class Scheduler(Protocol):
     """A policy: a pure function from a view to the plan of one iteration.
 
+    ``steady`` promises that the answer "decodes only" stays the answer until a request
+    arrives or finishes or KV blocks run short, so that the engine need not ask again;
+    a policy that keeps no count of its own and admits whenever it can is.
     ``stall_free`` promises that every decoding request advances in every iteration;
     the engine checks the promise on every plan.
     """
+
+    @property
+    def steady(self) -> bool:
+        """Whether a plan of decodes only repeats until something else happens."""
+        ...
 
     @property
     def stall_free(self) -> bool:

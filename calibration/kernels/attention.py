@@ -199,12 +199,36 @@ class DecodeAttention:
         ns = round(timed.ns * self._heads_ratio)
         return Timed(ns, ns if timed.extrapolated_ns else 0)
 
+    def many(
+        self, batch: int, contexts: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        """Times (ns) over an array of contexts, and which are extrapolated.
+
+        Exactly what :meth:`at` gives for each.
+        """
+        ns, outside = self._grid.along(batch, contexts / batch)
+        if self._heads_ratio != 1.0:
+            ns = np.rint(ns * self._heads_ratio).astype(np.int64)
+        return ns, outside
+
     def work(self, batch: int, context: int) -> Work:
         """HBM bytes and FLOPs of one layer."""
+        window = self._shape.window
+        keys = min(context, batch * window) if window else context
+        row_bytes, key_bytes, key_flops = self._per_unit()
+        return Work(batch * row_bytes + keys * key_bytes, keys * key_flops)
+
+    def work_many(
+        self, batch: int, contexts: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """HBM bytes and FLOPs of one layer over an array of contexts."""
+        window = self._shape.window
+        keys = np.minimum(contexts, batch * window) if window else contexts
+        row_bytes, key_bytes, key_flops = self._per_unit()
+        return batch * row_bytes + keys * key_bytes, keys * key_flops
+
+    def _per_unit(self) -> tuple[int, int, int]:
+        """Bytes of a row, bytes of a key and FLOPs of a key, in one layer."""
         shape = self._shape
-        keys = min(context, batch * shape.window) if shape.window else context
-        rows = batch * 2 * shape.num_heads * shape.head_dim * _Q_BYTES
-        return Work(
-            rows + keys * shape.kv_bytes_per_token,
-            4 * shape.num_heads * shape.head_dim * keys,
-        )
+        width = shape.num_heads * shape.head_dim
+        return 2 * width * _Q_BYTES, shape.kv_bytes_per_token, 4 * width

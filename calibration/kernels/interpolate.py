@@ -108,20 +108,60 @@ class LogLogGrid:
         self._log_rows = np.log(rows).tolist()
         self._log_columns = np.log(columns).tolist()
         self._log_times = np.log(filled).tolist()
+        self._row_cells: dict[float, tuple[int, float, float, float]] = {}
+        self._column_array = np.asarray(self._columns)
+        self._log_column_array = np.asarray(self._log_columns)
+        self._time_array = np.asarray(self._log_times)
 
     def at(self, row: float, column: float) -> Timed:
         """Time at (row, column)."""
-        row_scale = max(row / self._rows[-1], 1.0)
-        column_scale = max(column / self._columns[-1], 1.0) if self._grows else 1.0
-        i, u = _cell(self._rows, self._log_rows, row)
+        i, u, row_scale, limit = self._row_cell(row)
         j, v = _cell(self._columns, self._log_columns, column)
         low, high = self._log_times[i], self._log_times[i + 1]
         near = low[j] + v * (low[j + 1] - low[j])
         far = high[j] + v * (high[j + 1] - high[j])
-        ns = round(math.exp(near + u * (far - near)) * row_scale * column_scale)
-        limit = self._limits[i] if u == 0.0 else self._limits[i + 1]
-        outside = row_scale > 1.0 or column > limit
-        return Timed(ns, ns if outside else 0)
+        time_ns = math.exp(near + u * (far - near)) * row_scale
+        if column > self._columns[-1] and self._grows:
+            time_ns *= column / self._columns[-1]
+        ns = round(time_ns)
+        return Timed(ns, ns if row_scale > 1.0 or column > limit else 0)
+
+    def _row_cell(self, row: float) -> tuple[int, float, float, float]:
+        """Cell of a row, its log-fraction, its scale beyond the last, its limit."""
+        known = self._row_cells.get(row)
+        if known is None:
+            i, u = _cell(self._rows, self._log_rows, row)
+            limit = self._limits[i] if u == 0.0 else self._limits[i + 1]
+            known = i, u, max(row / self._rows[-1], 1.0), limit
+            self._row_cells[row] = known
+        return known
+
+    def along(
+        self, row: float, columns: Float
+    ) -> tuple[Integer, npt.NDArray[np.bool_]]:
+        """Times in ns along one row, and where they are extrapolated.
+
+        Args:
+            row: Row coordinate.
+            columns: Column coordinates > 0, one-dimensional, increasing.
+
+        Returns:
+            Exactly what :meth:`at` gives for each column.
+        """
+        i, u, row_scale, limit = self._row_cell(row)
+        j, v = _cells(self._column_array, self._log_column_array, columns)
+        low, high = self._time_array[i], self._time_array[i + 1]
+        near = low[j] + v * (low[j + 1] - low[j])
+        if u:
+            far = high[j] + v * (high[j + 1] - high[j])
+            near += u * (far - near)
+        ns = np.exp(near)
+        if row_scale > 1.0:
+            ns *= row_scale
+        if self._grows and columns[-1] > self._columns[-1]:
+            ns *= np.maximum(columns / self._columns[-1], 1.0)
+        outside = (columns > limit) | (row_scale > 1.0)
+        return _rounded(ns, lambda k: self.at(row, float(columns[k]))), outside
 
     def many(self, rows: Float, columns: Float) -> Integer:
         """Times in ns at arrays of points, each exactly that of :meth:`at`.
@@ -130,9 +170,9 @@ class LogLogGrid:
             rows: Row coordinates, one-dimensional.
             columns: Column coordinates, as many.
         """
-        i, u = _cells(self._rows, self._log_rows, rows)
-        j, v = _cells(self._columns, self._log_columns, columns)
-        times = np.asarray(self._log_times)
+        i, u = _cells(np.asarray(self._rows), np.asarray(self._log_rows), rows)
+        j, v = _cells(self._column_array, self._log_column_array, columns)
+        times = self._time_array
         low, high = times[i, j], times[i + 1, j]
         near = low + v * (times[i, j + 1] - low)
         far = high + v * (times[i + 1, j + 1] - high)
@@ -160,25 +200,30 @@ def _fill(columns: Float, times_ns: Float, *, grows: bool) -> tuple[Float, list[
 
 def _cell(axis: list[float], logs: list[float], value: float) -> tuple[int, float]:
     """Index of the cell that holds ``value`` and its log-fraction, clamped to it."""
-    i = min(max(bisect_right(axis, value) - 1, 0), len(axis) - 2)
-    w = (math.log(value) - logs[i]) / (logs[i + 1] - logs[i]) if value > 0 else 0.0
-    return i, min(max(w, 0.0), 1.0)
+    if value <= axis[0]:
+        return 0, 0.0
+    if value >= axis[-1]:
+        return len(axis) - 2, 1.0
+    i = bisect_right(axis, value) - 1
+    return i, (math.log(value) - logs[i]) / (logs[i + 1] - logs[i])
 
 
 def _cells(
-    axis: list[float], logs: list[float], values: Float
+    axis: Float, logs: Float, values: Float
 ) -> tuple[npt.NDArray[np.intp], Float]:
     """What :func:`_cell` gives, for an array of values."""
-    i = np.clip(np.searchsorted(axis, values, side="right") - 1, 0, len(axis) - 2)
-    start = np.asarray(logs)[i]
-    w = np.log(np.maximum(values, axis[0])) - start
-    return i, np.clip(w / np.diff(logs)[i], 0.0, 1.0)
+    i = axis.searchsorted(values, side="right") - 1
+    i = np.minimum(np.maximum(i, 0), axis.size - 2)
+    start = logs[i]
+    w = (np.log(np.maximum(values, axis[0])) - start) / (logs[i + 1] - start)
+    return i, np.minimum(np.maximum(w, 0.0), 1.0)
 
 
 def _rounded(ns: Float, exact: Callable[[int], Timed]) -> Integer:
     """Round to integers; ask ``exact`` where the last bits could decide how."""
     rounded = np.rint(ns).astype(np.int64)
     undecided = np.abs(np.abs(ns - rounded) - 0.5) <= _LAST_BITS * ns
-    for i in np.flatnonzero(undecided).tolist():
-        rounded[i] = exact(i).ns
+    if undecided.any():
+        for i in undecided.nonzero()[0].tolist():
+            rounded[i] = exact(i).ns
     return rounded

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from calibration.engine_profiles import EngineProfile
 from calibration.hardware import Gpu
 from calibration.kernels.attention import (
@@ -181,6 +184,17 @@ class ModelKernels:
             return timed
         work = decode.work(batch, context)
         return self._scale.apply(timed, hbm_bytes=work.hbm_bytes, flops=work.flops)
+
+    def decode_attention_many(
+        self, batch: int, contexts: npt.NDArray[np.int64], *, windowed: bool
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        """:meth:`decode_attention` over an array of contexts, for ``batch`` >= 1."""
+        _, decode = self._attention[windowed]
+        ns, outside = decode.many(batch, contexts)
+        if not self._scale.unchanged:
+            hbm_bytes, flops = decode.work_many(batch, contexts)
+            ns = self._scale.apply_many(ns, hbm_bytes=hbm_bytes, flops=flops)
+        return ns, outside
 
     def head(self, rows: int, logit_rows: int) -> Timed:
         """Embedding of ``rows`` tokens, LM head and sampling of ``logit_rows``.

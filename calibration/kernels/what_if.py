@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from calibration.hardware import Gpu
 from sim.kernel_times import Timed
+
+Integer = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,3 +64,14 @@ class MachineScale:
             memory, arithmetic
         )
         return Timed(round(timed.ns * ratio), round(timed.extrapolated_ns * ratio))
+
+    def apply_many(self, ns: Integer, *, hbm_bytes: Integer, flops: Integer) -> Integer:
+        """Times of one kernel at many sizes, each exactly that of :meth:`apply`."""
+        if self.unchanged:
+            return ns
+        memory = hbm_bytes / self.bandwidth_bytes_per_s
+        arithmetic = flops / self.peak_flops_per_s
+        ratio = np.maximum(memory / self.hbm, arithmetic / self.compute) / np.maximum(
+            memory, arithmetic
+        )
+        return np.rint(ns * ratio).astype(np.int64)

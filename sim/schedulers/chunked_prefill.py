@@ -19,6 +19,7 @@ class ChunkedPrefill:
     """
 
     limits: EngineLimits
+    steady: bool = True
     stall_free: bool = True
 
     def plan(self, view: SchedulerView) -> StepPlan:

@@ -31,18 +31,16 @@ class LayeredPrefill:
     limits: EngineLimits
     num_layer_groups: int
     group_rule: Callable[[int, int], int]
+    steady: bool = True
     stall_free: bool = True
 
     def plan(self, view: SchedulerView) -> StepPlan:
         """Decode-only layers around the one group that also prefills."""
         room = make_room(view, self.limits)
-        done = max((state.layers_done for state in view.prefilling), default=0)
+        in_flight = [state for state in view.prefilling if state.layers_done]
+        done = in_flight[0].layers_done if in_flight else 0
         if done:
-            batch = tuple(
-                PrefillChunk(state.id, state.computed, state.chunk)
-                for state in view.prefilling
-                if state.layers_done
-            )
+            batch = tuple([PrefillChunk(s.id, s.computed, s.chunk) for s in in_flight])
         else:
             budget = self.limits.max_num_batched_tokens
             batch = fill_budget(view, room, self.limits, budget)

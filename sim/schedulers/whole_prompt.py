@@ -45,6 +45,7 @@ class Orca:
     """
 
     limits: EngineLimits
+    steady: bool = True
     stall_free: bool = True
 
     def plan(self, view: SchedulerView) -> StepPlan:
@@ -68,6 +69,7 @@ class Static:
     """
 
     limits: EngineLimits
+    steady: bool = True
     stall_free: bool = True
 
     def plan(self, view: SchedulerView) -> StepPlan:

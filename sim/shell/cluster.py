@@ -38,7 +38,8 @@ class Cluster:
 
     With ``max_concurrency`` a request that arrives while that many are in progress
     waits at the client and is sent when one finishes; its TTFT counts from then, as
-    in ``vllm bench serve``.
+    in ``vllm bench serve``. Without ``fast_forward`` every iteration is planned and
+    priced on its own, which changes nothing but the time it takes.
     """
 
     def __init__(
@@ -48,6 +49,8 @@ class Cluster:
         router: Router,
         max_concurrency: int | None = None,
         frontend_ns: int = 0,
+        *,
+        fast_forward: bool = True,
     ) -> None:
         self._env = Environment()
         self._router = router
@@ -57,7 +60,15 @@ class Cluster:
         self._held: deque[RequestRecord] = deque()
         self._on_done: Callable[[], None] = lambda: None
         self._replicas = [
-            Replica(self._env, engine, pricer, self._finished) for engine in engines
+            Replica(
+                self._env,
+                engine,
+                pricer,
+                self._finished,
+                index=index,
+                fast_forward=fast_forward,
+            )
+            for index, engine in enumerate(engines)
         ]
 
     def run(

@@ -26,7 +26,7 @@ STALL_FREE_CHUNKERS = ("chunked-prefill", "layered-prefill")
 
 def step_cost(duration_ns: int, **parts: float) -> StepCost:
     """A cost of which only the named parts are not zero."""
-    zeros = dict.fromkeys(StepCost.__slots__, 0)
+    zeros = dict.fromkeys(StepCost._fields, 0)
     return StepCost(**{**zeros, "duration_ns": duration_ns, **parts})  # type: ignore[arg-type]
 
 
@@ -120,6 +120,10 @@ class Recorder:
     def __init__(self, inner: Scheduler) -> None:
         self._inner = inner
         self.steps: list[Planned] = []
+
+    @property
+    def steady(self) -> bool:
+        return self._inner.steady
 
     @property
     def stall_free(self) -> bool:

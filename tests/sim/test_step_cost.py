@@ -107,7 +107,7 @@ def test_price_equals_the_literal_loop(
     assert host_ns in (1000, 2000, 3000, 4000)
     assert pricer.kernel_ns(plan, decoding, context) == literal.ns
     assert cost.wait_ns == literal.wait_ns + host_ns
-    for name in StepCost.__slots__:
+    for name in StepCost._fields:
         if not name.startswith("energy") and not name.endswith(
             ("duration_ns", "wait_ns")
         ):
