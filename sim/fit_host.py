@@ -21,7 +21,6 @@ from sim.config_file import load_config
 from sim.errors import ConfigError
 from sim.metrics import latency_sample
 from sim.step_cost import HostTimes
-from sim.units import NS_PER_MS
 
 CASES: Final = ("me-itl", "ix-tpot")
 _LONGEST_OUTPUT: Final = 2500
@@ -68,7 +67,7 @@ def _kernel_ms(
     run = build_cluster(config, machine, workload).run(workload.requests)
     sample = latency_sample(run.records, [log.decode_end_ns for log in run.logs])
     milliseconds = {
-        "median_itl": lambda: float(np.median(sample.itl_ns)) / NS_PER_MS,
+        "median_itl": lambda: sample.itl_ms.percentiles([50])[0],
         "mean_tpot": lambda: float(sample.tpot_ms.mean()),
     }[case["metric"]]()
     return milliseconds, machine.model.num_layers

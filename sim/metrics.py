@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from sim.request import RequestRecord
+from sim.token_gaps import ReplicaGaps, pooled_ms
 from sim.units import NS_PER_MS
+from sim.weighted import Weighted
 
 Int64 = npt.NDArray[np.int64]
-_FSUM_PART: Final = 1 << 16
 PERCENTILES = (5, 10, 25, 50, 75, 90, 95, 99)
 
 
@@ -40,21 +38,21 @@ def token_times_ns(record: RequestRecord, decode_end_ns: Int64) -> Int64:
 
 @dataclass(frozen=True, slots=True)
 class LatencySample:
-    """Integer-nanosecond latencies of the finished requests of a run.
+    """Latencies of the finished requests of a run.
 
     Attributes:
         ttft_ns: First token minus arrival, per request.
         e2el_ns: Last token minus arrival, per request.
         output_tokens: Tokens emitted, per request.
-        itl_ns: Every gap between output tokens, pooled over requests.
-        worst_itl_ns: Largest gap, per request (0 for a single token).
+        worst_itl_ns: Largest gap between tokens, per request (0 for a single token).
+        itl_ms: Every gap between output tokens, pooled over requests.
     """
 
     ttft_ns: Int64
     e2el_ns: Int64
     output_tokens: Int64
-    itl_ns: Int64
     worst_itl_ns: Int64
+    itl_ms: Weighted
 
     @property
     def tpot_ms(self) -> npt.NDArray[np.float64]:
@@ -68,17 +66,15 @@ def latency_sample(
     records: Sequence[RequestRecord], decode_end_ns: Sequence[Sequence[int]]
 ) -> LatencySample:
     """Collect latencies; ``decode_end_ns`` holds each replica's decode end times."""
-    ends = [np.asarray(times, dtype=np.int64) for times in decode_end_ns]
     finished = [record for record in records if record.finish_ns is not None]
-    gaps = [
-        np.diff(token_times_ns(record, ends[record.replica])) for record in finished
-    ]
+    gaps = [ReplicaGaps(ends) for ends in decode_end_ns]
+    worst = [gaps[record.replica].add(record.runs) for record in finished]
     return LatencySample(
         ttft_ns=_column(r.first_token_ns - r.arrival_ns for r in finished),  # type: ignore[operator]
         e2el_ns=_column(r.finish_ns - r.arrival_ns for r in finished),  # type: ignore[operator]
         output_tokens=_column(r.output_tokens for r in finished),
-        itl_ns=np.concatenate(gaps) if gaps else np.empty(0, dtype=np.int64),
-        worst_itl_ns=_column(int(g.max()) if g.size else 0 for g in gaps),
+        worst_itl_ns=np.array(worst, dtype=np.int64),
+        itl_ms=pooled_ms(gaps),
     )
 
 
@@ -103,45 +99,30 @@ def meets_slo(sample: LatencySample, slo: Slo) -> npt.NDArray[np.bool_]:
     return met
 
 
-def summarise(
-    values_ms: Sequence[float] | npt.NDArray[np.float64], name: str
-) -> dict[str, float | None]:
+def summarise(sample: Weighted, name: str) -> dict[str, float | None]:
     """Mean, median, std and percentiles (linear) under vLLM's key names.
 
-    Sums are exact (``math.fsum``), so the bytes do not depend on the machine.
+    Sums are exact, so the bytes do not depend on the machine.
     """
-    values = np.asarray(values_ms, dtype=np.float64)
-    n = values.size
-    if n == 0:
+    if not sample.size:
         keys = ["mean", "median", "std", *(f"p{p}" for p in PERCENTILES)]
         return {f"{key}_{name}_ms": None for key in keys}
-    mean = _fsum(values) / n
-    off = values - mean
-    variance = _fsum(off * off) / n
-    points = np.percentile(values, [50, *PERCENTILES])
+    median, *points = sample.percentiles([50, *PERCENTILES])
     summary: dict[str, float | None] = {
-        f"mean_{name}_ms": mean,
-        f"median_{name}_ms": float(points[0]),
-        f"std_{name}_ms": math.sqrt(variance),
+        f"mean_{name}_ms": sample.mean(),
+        f"median_{name}_ms": median,
+        f"std_{name}_ms": sample.std(),
     }
-    for percentile, value in zip(PERCENTILES, points[1:], strict=True):
-        summary[f"p{percentile}_{name}_ms"] = float(value)
+    for percentile, value in zip(PERCENTILES, points, strict=True):
+        summary[f"p{percentile}_{name}_ms"] = value
     return summary
-
-
-def _fsum(values: npt.NDArray[np.float64]) -> float:
-    """Exact sum, rounded once; in parts, because Python's floats take much room."""
-    parts = range(0, values.size, _FSUM_PART)
-    return math.fsum(
-        chain.from_iterable(values[i : i + _FSUM_PART].tolist() for i in parts)
-    )
 
 
 def latency_metrics(sample: LatencySample) -> dict[str, float | None]:
     """All ``*_ttft_ms``, ``*_tpot_ms``, ``*_itl_ms`` and ``*_e2el_ms`` keys."""
     return {
-        **summarise(sample.ttft_ns / NS_PER_MS, "ttft"),
-        **summarise(sample.tpot_ms, "tpot"),
-        **summarise(sample.itl_ns / NS_PER_MS, "itl"),
-        **summarise(sample.e2el_ns / NS_PER_MS, "e2el"),
+        **summarise(Weighted.of(sample.ttft_ns / NS_PER_MS), "ttft"),
+        **summarise(Weighted.of(sample.tpot_ms), "tpot"),
+        **summarise(sample.itl_ms, "itl"),
+        **summarise(Weighted.of(sample.e2el_ns / NS_PER_MS), "e2el"),
     }

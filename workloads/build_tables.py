@@ -1,7 +1,8 @@
-"""Regenerate the shipped quantile tables: ``data/arxiv.toml``, ``data/sharegpt.toml``.
+"""Regenerate the shipped quantile tables in ``data/``.
 
-Usage: ``python -m workloads.build_tables SHAREGPT_CSV [--out FOLDER]`` where the CSV is
-``sharegpt_8k_filtered_stats_llama2_tokenizer.csv`` of microsoft/sarathi-serve@72339db.
+Usage: ``python -m workloads.build_tables SHAREGPT_CSV AZURE_CONV_CSV [--out FOLDER]``:
+``sharegpt_8k_filtered_stats_llama2_tokenizer.csv`` of microsoft/sarathi-serve@72339db
+and ``AzureLLMInferenceTrace_conv.csv`` (2023) of Azure/AzurePublicDataset.
 
 arXiv is what the layered-prefill evaluation runs (arXiv 2510.08055): the
 ccdv/arxiv-summarization test split with the Qwen tokenizer and a chat template, of
@@ -184,6 +185,28 @@ def sharegpt_toml(path: str) -> str:
     )
 
 
+def azure_conv_toml(path: str) -> str:
+    """Text of ``azure-conv.toml``, computed from the public trace."""
+    rows = np.loadtxt(path, delimiter=",", skiprows=1, usecols=(1, 2), dtype=np.int64)
+    prompt, output = rows.T
+    scores = np.corrcoef(normal_scores(prompt), normal_scores(output))
+    return _toml(
+        {
+            "source": "Azure/AzurePublicDataset, "
+            "AzureLLMInferenceTrace_conv.csv (2023)",
+            "source_sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest(),
+            "licence": "CC-BY-4.0 (the trace, Patel et al., Splitwise, ISCA 2024); "
+            "only statistics are copied",
+            "method": f"empirical quantiles of its {prompt.size} rows, by "
+            "workloads/build_tables.py",
+            "correlation_note": "of the normal scores (mid-ranks)",
+        },
+        correlation=round(float(scores[0, 1]), 4),
+        prompt=np.quantile(prompt, PROBABILITY).tolist(),
+        output=np.quantile(output, PROBABILITY).tolist(),
+    )
+
+
 def _toml(
     notes: dict[str, str],
     *,
@@ -218,9 +241,14 @@ def main(argv: list[str] | None = None) -> None:
     """Write both tables."""
     parser = argparse.ArgumentParser(description="Regenerate the quantile tables.")
     parser.add_argument("sharegpt_csv")
+    parser.add_argument("azure_conv_csv")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "data")
     options = parser.parse_args(argv)
-    tables = {"arxiv": arxiv_toml(), "sharegpt": sharegpt_toml(options.sharegpt_csv)}
+    tables = {
+        "arxiv": arxiv_toml(),
+        "azure-conv": azure_conv_toml(options.azure_conv_csv),
+        "sharegpt": sharegpt_toml(options.sharegpt_csv),
+    }
     for name, text in tables.items():
         _write(options.out / f"{name}.toml", text)
 

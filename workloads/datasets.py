@@ -41,6 +41,7 @@ def _random(spec: WorkloadSpec) -> LengthSampler:
 DATASETS: Final[Mapping[str, DatasetFactory]] = MappingProxyType(
     {
         "arxiv": _shipped("arxiv"),
+        "azure-conv": _shipped("azure-conv"),
         "sharegpt": _shipped("sharegpt"),
         "random": _random,
     }

@@ -22,6 +22,7 @@ from sim.metrics import (
     token_times_ns,
 )
 from sim.request import Request, RequestRecord, TokenRun
+from sim.weighted import Weighted
 from tests.sim.pricing import QUICK, Scenario, limits, requests, scenarios, serve
 
 MS = 1_000_000
@@ -65,6 +66,12 @@ REJECTED = RequestRecord(
 ALL = [ONE, PREEMPTED, SINGLE, OTHER, REJECTED]
 
 
+def written_out(sample: LatencySample) -> list[float]:
+    """Every gap (ms), sorted."""
+    pooled = sample.itl_ms
+    return sorted(np.repeat(pooled.values, pooled.counts).tolist())
+
+
 def test_token_times_join_the_runs_of_a_preempted_request() -> None:
     """Each run has a first token of its own, then decodes."""
     times = token_times_ns(PREEMPTED, np.asarray(ENDS[0]))
@@ -78,8 +85,7 @@ def test_sample_by_hand() -> None:
     assert sample.ttft_ns.tolist() == [6 * MS, 2 * MS, 30 * MS, 4 * MS]
     assert sample.e2el_ns.tolist() == [28 * MS, 62 * MS, 30 * MS, 6 * MS]
     assert sample.output_tokens.tolist() == [4, 5, 1, 3]
-    gaps = [2, 10, 10, 10, 20, 5, 25, 1, 1]
-    assert sample.itl_ns.tolist() == [gap * MS for gap in gaps]
+    assert written_out(sample) == sorted([2, 10, 10, 10, 20, 5, 25, 1, 1])
     assert sample.worst_itl_ns.tolist() == [10 * MS, 25 * MS, 0, 1 * MS]
     assert sample.tpot_ms.tolist() == pytest.approx([22 / 3, 15.0, 1.0])
 
@@ -139,7 +145,7 @@ def test_one_bad_gap_fails_although_the_mean_is_good() -> None:
 )
 def test_summary_equals_numpy(values: list[float]) -> None:
     """Mean, population std, median and linear percentiles."""
-    summary = summarise(values, "x")
+    summary = summarise(Weighted.of(values), "x")
     assert list(summary) == [
         "mean_x_ms",
         "median_x_ms",
@@ -152,6 +158,30 @@ def test_summary_equals_numpy(values: list[float]) -> None:
     for p in PERCENTILES:
         expected = np.percentile(values, p, method="linear")
         assert summary[f"p{p}_x_ms"] == pytest.approx(expected)
+
+
+@QUICK
+@given(
+    st.lists(
+        st.tuples(st.floats(1e-6, 1e7), st.integers(0, 40)), min_size=1, max_size=30
+    ).filter(lambda pairs: any(count for _, count in pairs))
+)
+def test_counted_samples_are_those_written_out(pairs: list[tuple[float, int]]) -> None:
+    """To the last bit: exact sums, and NumPy's interpolation of percentiles."""
+    values, counts = (np.array(column) for column in zip(*pairs, strict=True))
+    sample, flat = Weighted(values, counts), np.repeat(values, counts)
+    assert sample.size == flat.size
+    mean = math.fsum(flat.tolist()) / flat.size
+    assert sample.mean() == mean
+    off = flat - mean
+    assert sample.std() == math.sqrt(math.fsum((off * off).tolist()) / flat.size)
+    points = [0, 5, 25, 50, 90, 99, 100]
+    assert sample.percentiles(points) == np.percentile(flat, points).tolist()
+
+
+def test_a_count_too_large_to_add_exactly_is_refused() -> None:
+    with pytest.raises(OverflowError, match="67108864"):
+        Weighted(np.array([1.0]), np.array([1 << 27])).mean()
 
 
 def test_nothing_finished_has_no_latencies() -> None:
@@ -177,8 +207,9 @@ def test_metric_identities(scenario: Scenario) -> None:
     finished = [r for r in served.run.records if r.finish_ns is not None]
     ends = [log.decode_end_ns for log in served.run.logs]
     sample = latency_sample(served.run.records, ends)
-    cuts = np.cumsum(sample.output_tokens - 1)
-    gaps = np.split(sample.itl_ns, cuts[:-1]) if finished else []
+    gaps = [np.diff(served.tokens_ns(record)) for record in finished]
+    pooled = np.concatenate(gaps) if gaps else np.empty(0)
+    assert written_out(sample) == sorted((pooled / 1e6).tolist())
     assert sample.ttft_ns.size == len(finished)
     for i, own in enumerate(gaps):
         assert sample.e2el_ns[i] == sample.ttft_ns[i] + own.sum()

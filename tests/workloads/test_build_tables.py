@@ -62,20 +62,24 @@ def test_tied_values_share_the_normal_score_of_their_middle_rank() -> None:
     assert scores.tolist() == pytest.approx(expected)
 
 
-def test_the_script_writes_both_tables_of_a_length_file(tmp_path: Path) -> None:
+def test_the_script_writes_every_table(tmp_path: Path) -> None:
     """Prompts 1..1001 and outputs 1..1001 have quantile 1 + 1000 p, correlation 1."""
     csv = tmp_path / "lengths.csv"
     rows = "".join(f"{k},{k}\n" for k in range(1, 1002))
     csv.write_text("num_prefill_tokens,num_decode_tokens\n" + rows)
-    main([str(csv), "--out", str(tmp_path)])
-    assert sorted(p.name for p in tmp_path.iterdir()) == [
+    azure = tmp_path / "azure.csv"
+    rows = "".join(f"2023-11-16 18:15:46.6805900,{k},{k}\n" for k in range(1, 1002))
+    azure.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n" + rows)
+    main([str(csv), str(azure), "--out", str(tmp_path)])
+    assert sorted(p.name for p in tmp_path.glob("*.toml")) == [
         "arxiv.toml",
-        "lengths.csv",
+        "azure-conv.toml",
         "sharegpt.toml",
     ]
-    table = tomllib.loads((tmp_path / "sharegpt.toml").read_text())
-    assert table["correlation"] == 1
-    assert table["probability"] == pytest.approx(PROBABILITY)
     expected = [1 + 1000 * p for p in PROBABILITY]
-    for key in ("prompt_tokens", "output_tokens"):
-        assert table[key] == pytest.approx(expected, abs=0.51)
+    for name in ("sharegpt", "azure-conv"):
+        table = tomllib.loads((tmp_path / f"{name}.toml").read_text())
+        assert table["correlation"] == 1
+        assert table["probability"] == pytest.approx(PROBABILITY)
+        for key in ("prompt_tokens", "output_tokens"):
+            assert table[key] == pytest.approx(expected, abs=0.51)

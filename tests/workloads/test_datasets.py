@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 
 from sim.errors import ConfigError
-from workloads.build_tables import arxiv_toml, normal_scores, sharegpt_toml
+from workloads.build_tables import (
+    arxiv_toml,
+    azure_conv_toml,
+    normal_scores,
+    sharegpt_toml,
+)
 from workloads.datasets import DATASETS, load_table, sampler_for
 from workloads.lengths import Lengths
 from workloads.spec import WorkloadSpec
@@ -83,7 +88,7 @@ def test_a_client_cuts_articles_to_the_context_but_not_other_prompts() -> None:
     assert lengths("sharegpt", 4_096) == lengths("sharegpt", None)
 
 
-@pytest.mark.parametrize("name", ["arxiv", "sharegpt"])
+@pytest.mark.parametrize("name", ["arxiv", "azure-conv", "sharegpt"])
 def test_tables_are_dense_in_the_tails(name: str) -> None:
     p = np.array(load_table(name).probability)
     assert p.size >= 41
@@ -101,6 +106,23 @@ def test_the_shipped_sharegpt_table_is_what_the_script_builds(
 ) -> None:
     shipped = ROOT / "workloads" / "data" / "sharegpt.toml"
     assert sharegpt_toml(sharegpt_file.path) == shipped.read_text(encoding="utf-8")
+
+
+def test_the_shipped_azure_table_is_what_the_script_builds() -> None:
+    trace = ROOT.parent / "shared" / "traces" / "azure2023_conv.csv"
+    if not trace.exists():
+        pytest.skip("the public Azure trace is not there")
+    shipped = ROOT / "workloads" / "data" / "azure-conv.toml"
+    assert azure_conv_toml(str(trace)) == shipped.read_text(encoding="utf-8")
+
+
+def test_azure_conversations_have_their_published_statistics() -> None:
+    """Mean / median of 1155 / 1020 prompt and 211 / 129 output tokens."""
+    prompt, output = draw("azure-conv")
+    assert prompt.mean() == pytest.approx(1155, rel=0.02)
+    assert np.median(prompt) == pytest.approx(1020, rel=0.02)
+    assert output.mean() == pytest.approx(211, rel=0.02)
+    assert np.median(output) == pytest.approx(129, rel=0.03)
 
 
 def test_sampled_sharegpt_follows_the_whole_law_of_the_file(
@@ -133,6 +155,6 @@ def test_the_registry_is_read_only() -> None:
 
 def test_an_unknown_dataset_is_refused_with_the_known_ones() -> None:
     with pytest.raises(
-        ConfigError, match=r"'arxive'; allowed: arxiv, random, sharegpt"
+        ConfigError, match=r"'arxive'; allowed: arxiv, azure-conv, random, sharegpt"
     ):
         sampler_for(WorkloadSpec(dataset="arxive"))
