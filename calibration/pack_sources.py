@@ -82,6 +82,8 @@ def _shipped() -> Iterator[Collection]:
     yield Collection("l40s", "sglang", "0.5.14", "2.27.3", {})
     yield Collection("a100_sxm", "vllm", "0.14.0", "2.27.3", {})
     yield Collection("a100_sxm", "sglang", "0.5.10", "2.27.3", {})
+    for gpu in ("h100_sxm", "h200_sxm", "b200_sxm"):
+        yield Collection(gpu, "trtllm", "1.3.0rc20", "2.29.2", {})
 
 
 SHIPPED: Final = tuple(_shipped())
@@ -176,7 +178,7 @@ def _experts(c: Collection) -> Iterator[TableSource]:
     if (c.gpu, c.framework) == ("h100_sxm", "vllm") and not c.everything:
         legacy = "aiconfigurator/systems/data/h100_sxm/vllm/0.14.0/moe_perf.parquet"
         yield _moe("moe_untuned", (LEGACY, legacy, "0.14.0"), dtypes, MOE_SHAPES)
-    if c.framework == "vllm":
+    if c.framework != "sglang":
         yield _moe("moe_block", place, _BLOCK, MOE_SHAPES)
     deepseek = {"bfloat16": "bfloat16", **_BLOCK}
     yield _moe("moe_deepseek", place, deepseek, DEEPSEEK_SHAPES)

@@ -50,7 +50,7 @@ from numpy.typing import NDArray
 from calibration import pack_format
 from calibration.lookup import unknown_name
 from calibration.pack_set import read_file, read_provenance
-from calibration.pack_sources import pack_name
+from calibration.pack_sources import FRAMEWORKS, pack_name
 from sim.config_errors import one_line
 from sim.errors import ConfigError
 
@@ -95,6 +95,14 @@ class KernelTables:
     def pack(self) -> str:
         """Name of the pack, such as "h100_sxm" or "h100_sxm.sglang"."""
         return pack_name(self.gpu, self.framework)
+
+    @property
+    def version(self) -> str:
+        """Whose GEMM kernels were timed, such as "vllm 0.24.0" or "vllm, my.csv"."""
+        entry = self.provenance.get("gemm", {})
+        if "framework_version" in entry:
+            return f"{self.framework} {entry['framework_version']}"
+        return ", ".join((self.framework, *filter(None, [entry.get("file")])))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -208,7 +216,7 @@ def load_tables(
         ConfigError: if the GPU is not profiled, or a file is missing or corrupt.
     """
     packs = read_provenance(data_dir)
-    entry = _entry(packs, gpu, framework)
+    entry = _entry(packs, gpu, framework, data_dir)
     path = data_dir / entry["file"]
     content = read_file(path)
     if pack_format.sha256(content) != entry["sha256"]:
@@ -222,11 +230,19 @@ def load_tables(
     )
 
 
-def _entry(packs: Mapping[str, Any], gpu: str, framework: str) -> Any:
+def _entry(packs: Mapping[str, Any], gpu: str, framework: str, data_dir: Path) -> Any:
     known = packs.get(pack_name(gpu, framework))
     if known is not None:
         return known
     frameworks = {e["framework"] for e in packs.values() if e["gpu"] == gpu}
+    if frameworks and framework in FRAMEWORKS:
+        folder = "the shipped set" if data_dir == DATA_DIR else one_line(str(data_dir))
+        raise ConfigError(
+            f"{gpu}: no kernel tables of {framework} in {folder} (there are:"
+            f" {', '.join(sorted(frameworks))}); get them with: servescope calibrate"
+            f" import WHEEL --gpu {gpu} --backend {framework}, then set"
+            " calibration.data_dir"
+        )
     if frameworks:
         raise unknown_name(f"framework profiled on {gpu}", framework, frameworks)
     raise unknown_name("profiled GPU", gpu, {e["gpu"] for e in packs.values()})

@@ -1,6 +1,8 @@
-"""All-reduce and all-gather times from vLLM's custom kernel and NCCL tables."""
+"""All-reduce and all-gather times from an engine's own kernel and NCCL tables."""
 
 from __future__ import annotations
+
+from typing import Final
 
 import numpy as np
 
@@ -9,12 +11,16 @@ from calibration.tables import KernelTables
 from sim.errors import ConfigError
 from sim.kernel_times import Timed
 
+# The public all-reduce timings of TensorRT-LLM are all of graph replays. Its eager
+# launches, those of prompts, queue behind a busy GPU: kernel time is what counts.
+_TIMED_IN_GRAPHS_ONLY: Final = frozenset({"trtllm"})
+
 
 class Collectives:
     """Collectives of a tensor-parallel group inside one NVLink node.
 
-    Messages up to ``custom_limit_bytes`` take vLLM's custom all-reduce (graph replay
-    or eager launch), larger ones NCCL.
+    Messages up to ``custom_limit_bytes`` take the engine's own all-reduce (graph
+    replay or eager launch), larger ones NCCL.
 
     Args:
         tables: Profiled tables of the GPU.
@@ -39,7 +45,9 @@ class Collectives:
         self._custom_limit = custom_limit_bytes
         self._link_scale = link_scale
         self._graph = _curve(tables, "custom_allreduce", num_gpus, backend="graph")
-        self._eager = _curve(tables, "custom_allreduce", num_gpus, backend="eager")
+        self._eager = self._graph
+        if tables.framework not in _TIMED_IN_GRAPHS_ONLY:
+            self._eager = _curve(tables, "custom_allreduce", num_gpus, backend="eager")
         self._nccl = _curve(tables, "nccl", num_gpus, op_name="all_reduce")
         self._gather = _curve(tables, "nccl", num_gpus, op_name="all_gather")
 

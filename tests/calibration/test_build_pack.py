@@ -74,6 +74,17 @@ def test_a_pack_of_another_framework_has_its_own_rows(tmp_path: Path) -> None:
     assert backends == ["eager", "eager", "graph", "graph"]
 
 
+def test_all_reduce_of_tensorrt_llm_is_of_graphs(tmp_path: Path) -> None:
+    """Its table does not name the launch; fp8 experts are there in both kinds."""
+    build(*write_wheels(tmp_path), tmp_path)
+    tables = load_tables("b200_sxm", tmp_path, "trtllm")
+    columns = tables.columns("custom_allreduce")
+    assert columns["backend"].tolist() == ["graph", "graph"]
+    assert columns["message_size"].tolist() == [256, 512]
+    assert tables.columns("moe")["dtype"].tolist() == ["bfloat16", "fp8", "mxfp4"]
+    assert tables.version == "trtllm 1.3.0rc20"
+
+
 def test_provenance_counts_and_hashes(tmp_path: Path) -> None:
     core, legacy = write_wheels(tmp_path)
     build(core, legacy, tmp_path)

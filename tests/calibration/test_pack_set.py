@@ -90,7 +90,8 @@ def test_every_packed_moe_slice_has_a_roofline() -> None:
 
 
 def test_an_unknown_framework_says_what_there_is() -> None:
-    with pytest.raises(ConfigError, match=r'h100_sxm "sglan" .*allowed: sglang, vllm'):
+    words = r'h100_sxm "sglan" .*allowed: sglang, trtllm, vllm'
+    with pytest.raises(ConfigError, match=words):
         load_tables("h100_sxm", framework="sglan")
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from calibration.pack_sources import SHIPPED, Collection, sources
-from calibration.table_source import CORE
+from calibration.table_source import CORE, TableSource
 
 CORE_WHEEL = "aiconfigurator_core-0.12.0-cp311-abi3-any.whl"
 LEGACY_WHEEL = "aiconfigurator-0.10.0-cp310-abi3-any.whl"
@@ -94,6 +94,15 @@ def unchanged(_table: str, frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
+def _frame(source: TableSource, rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """The source's table; TensorRT-LLM's all-reduce does not name the launch."""
+    header = {**HEADER, "version": source.version}
+    frame = pd.DataFrame([{**header, **row} for row in rows])
+    if "/trtllm/" not in source.member or "backend" not in frame:
+        return frame
+    return frame.drop(columns="backend").drop_duplicates()
+
+
 def write_wheels(folder: Path, change: Change = unchanged) -> tuple[Path, Path]:
     pytest.importorskip("pyarrow")
     paths = folder / CORE_WHEEL, folder / LEGACY_WHEEL
@@ -103,10 +112,8 @@ def write_wheels(folder: Path, change: Change = unchanged) -> tuple[Path, Path]:
             wheel = core if source.package == CORE else old
             if table not in ROWS or source.member in wheel.namelist():
                 continue
-            header = {**HEADER, "version": source.version}
-            frame = pd.DataFrame([{**header, **row} for row in ROWS[table]])
             parquet = io.BytesIO()
-            change(table, frame).to_parquet(parquet)
+            change(table, _frame(source, ROWS[table])).to_parquet(parquet)
             wheel.writestr(source.member, parquet.getvalue())
     return paths
 
