@@ -1,7 +1,7 @@
 """Engine profiles: which kernels an engine runs, and what its host adds per iteration.
 
-A profile is a named calibration. Its constants, each with its source and with the
-measured numbers it has seen, are in ``data/profiles.toml``.
+A profile is a named calibration. Its constants, each with its confidence and source,
+and the measured numbers they have seen are in ``data/profiles.toml``.
 """
 
 from __future__ import annotations
@@ -9,15 +9,34 @@ from __future__ import annotations
 import tomllib
 from bisect import bisect_left
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 from calibration.kernels.experts import Inefficiency
 from calibration.lookup import unknown_name
 from sim.step_cost import HostTimes
+
+CONFIDENCES: Final = ("high", "medium", "low")
+"""Read or measured directly; fitted or inferred; assumed or taken over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Why to believe one constant of a profile.
+
+    Attributes:
+        constant: Its key in ``profiles.toml``, such as "host.decode_ns", or "host" for
+            all host times that have no evidence of their own.
+        confidence: One of ``CONFIDENCES``.
+        source: Where it comes from.
+    """
+
+    constant: str
+    confidence: str
+    source: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +47,7 @@ class EngineProfile:
         name: Name in the configuration.
         description: What engine this is.
         host: Host overhead per iteration.
-        framework: Whose kernel tables it runs, "vllm" or "sglang".
+        framework: Whose kernel tables it runs, "vllm", "sglang" or "trtllm".
         frontend_ns: From a request's arrival at the server to the engine's queue.
         graph_rows: Batch sizes captured as CUDA graphs, increasing.
         custom_all_reduce_bytes: Largest message for the custom all-reduce kernel.
@@ -40,6 +59,8 @@ class EngineProfile:
         untuned_moe: (GPU, experts, intermediate size per GPU) that run Triton's
             default configuration.
         fitted_to: Measured numbers its constants have seen.
+        note: What else to know; why nothing was seen, where ``fitted_to`` is empty.
+        evidence: Confidence and source of every constant; does not price anything.
     """
 
     name: str
@@ -55,6 +76,8 @@ class EngineProfile:
     moe: Inefficiency
     untuned_moe: tuple[tuple[str, int, int], ...]
     fitted_to: tuple[str, ...]
+    note: str = field(default="", repr=False)
+    evidence: tuple[Evidence, ...] = field(default=(), repr=False)
 
     def padded(self, rows: int) -> tuple[int, bool]:
         """Rows that run, and whether a CUDA graph replays them.
@@ -92,7 +115,7 @@ def engine_profile(name: str) -> EngineProfile:
         name=name,
         description=entry["description"],
         framework=entry.get("framework", "vllm"),
-        frontend_ns=entry.get("frontend_ns", 0),
+        frontend_ns=entry["frontend_ns"],
         host=HostTimes(
             decode_ns=host["decode_ns"],
             prefill_ns=host["prefill_ns"],
@@ -104,11 +127,18 @@ def engine_profile(name: str) -> EngineProfile:
         graph_rows=_graph_rows(entry["graph_rows"]),
         custom_all_reduce_bytes=entry["custom_all_reduce_bytes"],
         kernel_factor=1.0,
-        prefill_attention_factor=entry["prefill_attention_factor"],
-        row_layer_ns=entry["row_layer_ns"],
-        moe=Inefficiency(entry["moe_memory_factor"], entry["moe_compute_factor"]),
-        untuned_moe=tuple((g, e, i) for g, e, i in entry["untuned_moe"]),
+        prefill_attention_factor=entry.get("prefill_attention_factor", 1.0),
+        row_layer_ns=entry.get("row_layer_ns", 0.0),
+        moe=Inefficiency(
+            entry.get("moe_memory_factor", 1.0), entry.get("moe_compute_factor", 1.0)
+        ),
+        untuned_moe=tuple((g, e, i) for g, e, i in entry.get("untuned_moe", ())),
         fitted_to=tuple(entry["fitted_to"]),
+        note=entry.get("note", ""),
+        evidence=tuple(
+            Evidence(constant, confidence, source)
+            for constant, (confidence, source) in entry["evidence"].items()
+        ),
     )
 
 

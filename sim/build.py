@@ -46,6 +46,7 @@ class Machine:
         pricer: Prices plans.
         power: Board power of a replica.
         num_blocks: KV blocks of a replica.
+        tables: Whose kernels the tables time, such as "vllm 0.24.0".
         calibration_sha256: Hash of what prices a plan: kernel tables, MoE rooflines,
             engine profile, GPU and routing skew.
     """
@@ -59,6 +60,7 @@ class Machine:
     pricer: StepCostModel
     power: PowerModel
     num_blocks: int
+    tables: str
     calibration_sha256: str
 
 
@@ -204,6 +206,7 @@ def build_machine(config: Config, profile: EngineProfile | None = None) -> Machi
         pricer=pricer,
         power=power,
         num_blocks=_num_blocks(config, device, deployment),
+        tables=tables.version,
         calibration_sha256=_calibration_hash(tables, profile, device, skew),
     )
 

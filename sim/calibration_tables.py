@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from typing import Any, Final
 
 import pandas as pd
@@ -20,7 +20,7 @@ _SHORT: Final = {
     "message_size": "bytes",
 }
 _HASH_DIGITS: Final = 12
-_WORDS: Final = ("name", "description", "fitted_to", "graph_rows")
+_WORDS: Final = ("name", "description", "fitted_to", "graph_rows", "note", "evidence")
 
 
 def error_matrix(errors: pd.DataFrame, framework: str) -> Table:
@@ -149,8 +149,18 @@ def profile_table() -> Table:
         ]
         if rows := constants["graph_rows"]:
             numbers.append(f"graphs of {rows[0]} to {rows[-1]} rows")
-        fitted = "; ".join(constants["fitted_to"]) or "nothing"
+        fitted = "; ".join(constants["fitted_to"]) or f"nothing: {constants['note']}"
         table.add_row(name, ", ".join(numbers), fitted)
+    return table
+
+
+def evidence_table() -> Table:
+    """Confidence and source of every constant of every engine profile."""
+    columns = ("profile", "constant", "confidence", "source")
+    table = _table("Engine profiles: why to believe a constant", columns, ())
+    for name in profile_names():
+        for entry in engine_profile(name).evidence:
+            table.add_row(name, entry.constant, entry.confidence, entry.source)
     return table
 
 
@@ -161,6 +171,8 @@ def profile_constants(profile: Any, prefix: str = "") -> dict[str, Any]:
         value = getattr(profile, field.name)
         if is_dataclass(value):
             found |= profile_constants(value, f"{prefix}{field.name}.")
+        elif field.name == "evidence":
+            found["evidence"] = [asdict(entry) for entry in value]
         else:
             found[prefix + field.name] = value
     return found

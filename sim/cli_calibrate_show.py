@@ -24,6 +24,7 @@ from calibration.tables import DATA_DIR, KernelTables, load_tables
 from sim.calibration_tables import (
     error_matrix,
     error_table,
+    evidence_table,
     pack_table,
     profile_constants,
     profile_table,
@@ -75,7 +76,7 @@ def show_command(
 
 
 def _packs(gpu: str | None) -> list[KernelTables]:
-    """The shipped packs, of one GPU or of all, vLLM's before SGLang's."""
+    """The shipped packs, of one GPU or of all, vLLM's first."""
     entries = read_provenance(DATA_DIR).values()
     names = {e["gpu"] for e in entries if e["framework"] == "vllm"}
     if gpu is not None and gpu not in names:
@@ -164,3 +165,4 @@ def _print(
     else:
         console.print(pack_table(packs))
     console.print(profile_table())
+    console.print(evidence_table())

@@ -9,7 +9,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from calibration.engine_profiles import engine_profile, profile_names
+from calibration.engine_profiles import CONFIDENCES, engine_profile, profile_names
 from calibration.hardware import gpu, gpu_names
 from calibration.models import model, model_names
 from sim.cli_output import print_json
@@ -49,6 +49,10 @@ def _table(kind: str, rows: list[Entry]) -> Table:
 
 
 def _text(value: object) -> str:
+    if isinstance(value, list):
+        return "; ".join(value)
+    if isinstance(value, dict):
+        return "; ".join(f"{k}: {', '.join(v)}" for k, v in value.items() if v)
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -82,8 +86,22 @@ def _gpus() -> list[Entry]:
 
 
 def _profiles() -> list[Entry]:
+    """Constants by confidence; ``calibrate show`` has their values and sources."""
     profiles = [engine_profile(name) for name in profile_names()]
-    return [{"name": p.name, "description": p.description} for p in profiles]
+    return [
+        {
+            "name": profile.name,
+            "description": profile.description,
+            "confidence": {
+                confidence: [
+                    e.constant for e in profile.evidence if e.confidence == confidence
+                ]
+                for confidence in CONFIDENCES
+            },
+            "fitted_to": [*profile.fitted_to] or [f"nothing: {profile.note}"],
+        }
+        for profile in profiles
+    ]
 
 
 def _names(registry: Mapping[str, object]) -> Callable[[], list[Entry]]:

@@ -67,14 +67,15 @@ def run_command(
 
 
 def start_note(prepared: PreparedRun) -> str:
-    """What the engine's log would say at start: KV cache and host overhead."""
+    """What the engine's log would say at start: kernels, KV cache, host overhead."""
     config, machine = prepared.config, prepared.machine
     block_size = config.engine.block_size
     host = machine.profile.host
     return (
         f"{machine.model.name} ({machine.dtype}), {config.parallel.replicas}"
         f" replica(s) of {machine.power.num_gpus} x {machine.gpu.name}\n"
-        f"scheduler {config.engine.scheduler}, profile {machine.profile.name}\n"
+        f"scheduler {config.engine.scheduler}, profile {machine.profile.name},"
+        f" kernels of {machine.tables}\n"
         f"KV cache per replica: {machine.num_blocks} blocks of {block_size} ="
         f" {machine.num_blocks * block_size} tokens\n"
         f"host overhead (ms): {ms_from_ns(host.decode_ns):.2f} decode,"

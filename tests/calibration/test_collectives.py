@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from calibration.engine_profiles import engine_profile
 from calibration.hardware import gpu
 from calibration.kernels.attention import (
     AttentionShape,
@@ -53,6 +56,39 @@ def test_all_reduce_hits_the_tables(h100: KernelTables, num_gpus: int) -> None:
         ):
             if size > 8 * MIB:
                 assert time_at(int(size)).ns == pytest.approx(ns, abs=1)
+
+
+@pytest.mark.parametrize("num_gpus", [2, 4, 8])
+def test_all_reduce_of_tensorrt_llm_is_its_own_at_every_size(num_gpus: int) -> None:
+    """Graph timings for both launches; its choice of kernel is in the table."""
+    tables = load_tables("h100_sxm", framework="trtllm")
+    limit = engine_profile("trtllm-1.3").custom_all_reduce_bytes
+    links = Collectives(tables, num_gpus, limit)
+    rows = tables.select("custom_allreduce", num_gpus=num_gpus)
+    assert rows["message_size"].max() == limit
+    for size, ns in zip(
+        rows["message_size"], smoothed(rows["latency_ns"]), strict=True
+    ):
+        for graph in (True, False):
+            timed = links.all_reduce(int(size), graph=graph)
+            assert timed.ns == pytest.approx(ns, abs=1)
+            assert not timed.extrapolated_ns
+
+
+def test_a_table_of_graphs_alone_is_not_enough_for_other_engines(
+    h100: KernelTables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everything = KernelTables.select
+
+    def no_eager(self: KernelTables, table: str, **equals: int | str) -> Any:
+        rows = everything(self, table, **equals)
+        if equals.get("backend") == "eager":
+            return {name: column[:0] for name, column in rows.items()}
+        return rows
+
+    monkeypatch.setattr(KernelTables, "select", no_eager)
+    with pytest.raises(ConfigError, match="no custom_allreduce kernel"):
+        Collectives(h100, 2, 8 * MIB)
 
 
 @pytest.mark.parametrize("graph", [True, False])

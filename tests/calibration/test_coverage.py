@@ -9,7 +9,11 @@ import pytest
 from calibration.hardware import gpu as device
 from calibration.hardware import gpu_names
 from calibration.models import ModelShape, model, model_names
-from calibration.tables import KernelTables, load_tables
+from calibration.tables import DATA_DIR, KernelTables, load_tables
+from sim.build import build_machine
+from sim.config_file import load_config
+from sim.errors import ConfigError
+from sim.plan import LayerSpan, StepPlan
 
 MODELS = model_names()
 GPT_OSS = tuple(name for name in MODELS if "gpt-oss" in name)
@@ -156,6 +160,56 @@ def test_sglang_kernels_of_every_model_are_profiled(gpu: str) -> None:
             )
             assert len(rows["num_tokens"]) > 20, name
     assert len(found.select("gemm", dtype="bfloat16")["m"]) > 30_000
+
+
+TRTLLM = ("h100_sxm", "h200_sxm", "b200_sxm")
+
+
+@pytest.mark.parametrize("gpu", TRTLLM)
+@pytest.mark.parametrize("name", MODELS)
+def test_tensorrt_llm_serves_every_model(gpu: str, name: str) -> None:
+    """A decode batch of 16 on 8 GPUs, experts split by tensor and by expert; less than
+    a tenth is extrapolated, but for gpt-oss, whose experts were timed in EP only."""
+    shape = model(name)
+    for ep in (1, 8) if shape.is_moe else (1,):
+        flags: dict[str, object] = {
+            **{"calibration.profile": "trtllm-1.3", "cluster.gpu": gpu},
+            **{"cluster.gpus_per_node": 8, "model.name": name},
+            "parallel.tensor_parallel_size": 8,
+            "parallel.expert_parallel_size": ep,
+        }
+        machine = build_machine(load_config(None, (), flags))
+        plan = StepPlan((LayerSpan(0, shape.num_layers),))
+        cost = machine.pricer.price(plan, 16, 16 * 2048)
+        outside = cost.extrapolated_ns / cost.duration_ns
+        assert (outside < 0.1) != (name in GPT_OSS and ep == 1)
+
+
+def test_a_gpu_without_tensorrt_llm_tables_says_how_to_get_them() -> None:
+    """Of A100 the public ones are of 1.0.0; they are not shipped under another name."""
+    missing = set(gpu_names()) - set(TRTLLM)
+    assert "a100_sxm" in missing
+    for gpu in missing:
+        command = f"calibrate import WHEEL --gpu {gpu} --backend trtllm"
+        with pytest.raises(ConfigError, match=command):
+            load_tables(gpu, framework="trtllm")
+
+
+def test_tensorrt_llm_tables_say_where_they_come_from() -> None:
+    """Version 1.3.0rc20 in every table but NCCL's, with hashes and a licence."""
+    for gpu in TRTLLM:
+        for table, entry in load_tables(gpu, framework="trtllm").provenance.items():
+            version = "2.29.2" if table == "nccl" else "1.3.0rc20"
+            assert entry["framework_version"] == version
+            assert entry["licence"] == "Apache-2.0"
+            assert len(entry["member_sha256"]) == len(entry["wheel_sha256"]) == 64
+
+
+def test_shipped_calibration_is_small() -> None:
+    """12 MB in all, and no file of 2 MB."""
+    sizes = [path.stat().st_size for path in DATA_DIR.iterdir()]
+    assert sum(sizes) < 12e6
+    assert max(sizes) < 2e6
 
 
 # What the public tables lack, so that a gap is a known one.

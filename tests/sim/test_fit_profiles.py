@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import replace
 
 import pytest
 
 from calibration.cases import cases
-from calibration.engine_profiles import EngineProfile, engine_profile, profile_names
+from calibration.engine_profiles import (
+    CONFIDENCES,
+    EngineProfile,
+    engine_profile,
+    profile_names,
+)
+from calibration.kernels.experts import Inefficiency
 from calibration.measured import fit_cases
+from calibration.tables import DATA_DIR
 from sim.build import build_machine
 from sim.config_file import load_config
 from sim.fit_profiles import fit_kernels, fit_v1_host, fit_v2_host
@@ -65,12 +73,39 @@ def test_a_full_layered_iteration_lasts_what_the_trace_shows() -> None:
 
 
 def test_every_profile_says_what_it_was_fitted_to() -> None:
+    """Or why it was fitted to nothing, which is no entry in the list itself."""
     known = set(fit_cases())
     for name in profile_names():
-        seen = engine_profile(name).fitted_to
-        assert seen
+        profile = engine_profile(name)
+        seen = profile.fitted_to
+        assert bool(seen) != bool(profile.note)
+        assert not any(entry.startswith("nothing") for entry in seen)
         if name.startswith("layered-prefill"):
             assert set(seen) <= known
+
+
+@pytest.mark.parametrize("name", profile_names())
+def test_every_constant_has_a_confidence_and_a_source(name: str) -> None:
+    """And nothing else has: each key of the file once, host times alone or together."""
+    document = tomllib.loads((DATA_DIR / "profiles.toml").read_text())[name]
+    words = {"description", "framework", "fitted_to", "note", "evidence", "host"}
+    constants = set(document) - words | {f"host.{key}" for key in document["host"]}
+    evidence = engine_profile(name).evidence
+    believed = [entry.constant for entry in evidence]
+    own = set(believed) - {"host"}
+    assert len(own) + ("host" in believed) == len(believed)
+    assert own <= constants
+    assert all(c.startswith("host.") for c in constants - own)
+    assert constants == own or "host" in believed
+    for entry in evidence:
+        assert entry.confidence in CONFIDENCES
+        assert len(entry.source) > 10
+
+
+def test_a_profile_without_factors_takes_the_tables_as_they_are() -> None:
+    profile = engine_profile("trtllm-1.3")
+    assert (profile.prefill_attention_factor, profile.row_layer_ns) == (1.0, 0.0)
+    assert (profile.moe, profile.untuned_moe) == (Inefficiency(1.0, 1.0), ())
 
 
 def test_calibration_and_validation_cases_do_not_overlap() -> None:
