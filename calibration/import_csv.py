@@ -63,6 +63,7 @@ def import_csv(path: Path, gpu: str, framework: str) -> Pack:
             "licence": "",
             "framework": [framework],
             "kernel_source": sorted({row.kernel_source for row in found}),
+            "timer": sorted({row.timer or "not said" for row in found}),
             "source_rows": len(rows),
             "rows": len(found),
             "modified": [f"{pack_format.SIGNIFICANT_DIGITS} significant digits kept"],

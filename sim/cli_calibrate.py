@@ -155,6 +155,9 @@ def profile(  # noqa: PLR0913, PLR0917  (options are arguments)
 ) -> None:
     """Time kernels on this machine's GPU; the same command goes on where it stopped.
 
+    Times are the kernels' own where CUPTI traces them, else those of CUDA events; the
+    table says which, and has both.
+
     Needs a CUDA GPU and the extra servescope[profile].
     """
     from calibration.profiler.grid import Split

@@ -13,6 +13,12 @@ TABLE: Final = "table"
 LATENCY: Final = "latency_ns"
 ENERGY: Final = "energy_mj"
 SOURCE: Final = "kernel_source"
+TIMER: Final = "timer"
+EVENT_NS: Final = "event_ns"
+CUPTI: Final = "cupti"
+EVENT: Final = "cuda-event"
+TIMERS: Final = (CUPTI, EVENT)
+"""What `latency_ns` was measured by: the kernels alone, or events around the launch."""
 TOUCHED: Final = "touched"
 """The distribution whose pairs are spread evenly over `touched_experts` experts."""
 
@@ -45,7 +51,7 @@ WORDS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
 """Key columns that hold a word -> the words allowed; the others hold integers."""
 
 _KEYS: Final = tuple(dict.fromkeys(c for keys in TABLES.values() for c in keys))
-COLUMNS: Final = (TABLE, *_KEYS, LATENCY, ENERGY, SOURCE)
+COLUMNS: Final = (TABLE, *_KEYS, LATENCY, ENERGY, SOURCE, TIMER, EVENT_NS)
 """All columns, in the order in which they are written."""
 
 NOT_SET: Final = 0
@@ -76,12 +82,14 @@ class Kernel:
 
 @dataclass(frozen=True, slots=True)
 class KernelRow:
-    """One measured kernel; energy is None where it was not measured."""
+    """One measured kernel; what was not measured or not said is None or empty."""
 
     kernel: Kernel
     latency_ns: int
     energy_mj: float | None
     kernel_source: str
+    timer: str = ""
+    event_ns: int | None = None
 
 
 def kernel(table: str, **keys: Value) -> Kernel:

@@ -99,6 +99,18 @@ class Device(Protocol):
             KernelFailedError: on all ranks, if a queued kernel failed on any.
         """
 
+    def kernel_ns(self, replay: Replay, runs: int) -> list[int] | None:
+        """Flush the L2 and run, several times; each run's kernels on the slowest rank.
+
+        Without what events enclose besides: the launch.
+
+        Returns:
+            One duration a run; None where kernels cannot be traced.
+
+        Raises:
+            KernelFailedError: on all ranks, if it failed on any.
+        """
+
     def synchronize(self) -> None:
         """Wait until the queue is empty."""
 

@@ -21,7 +21,7 @@ from calibration.profiler.timing import Timing
 from sim.config_errors import clip, one_line
 from sim.errors import ConfigError
 
-SCHEMA: Final = "profile-journal/1"
+SCHEMA: Final = "profile-journal/2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,14 @@ class Entry:
         if self.timing is None:
             return None
         timing = self.timing
-        return KernelRow(self.kernel, timing.latency_ns, timing.energy_mj, self.source)
+        return KernelRow(
+            self.kernel,
+            timing.latency_ns,
+            timing.energy_mj,
+            self.source,
+            timing.timer,
+            timing.event_ns,
+        )
 
 
 class Journal:

@@ -11,11 +11,14 @@ from typing import Final
 
 from calibration.profiler.columns import (
     ENERGY,
+    EVENT_NS,
     LATENCY,
     NOT_SET,
     SOURCE,
     TABLE,
     TABLES,
+    TIMER,
+    TIMERS,
     TOUCHED,
     WORDS,
     Kernel,
@@ -53,6 +56,7 @@ def validate_row(cells: Mapping[str, str], path: Path, line: int) -> KernelRow:
         raise where.error(
             SOURCE, source, f"1 to {_LONGEST_SOURCE} printable characters"
         )
+    event = cells.get(EVENT_NS, "")
     return _consistent(
         where,
         KernelRow(
@@ -60,6 +64,8 @@ def validate_row(cells: Mapping[str, str], path: Path, line: int) -> KernelRow:
             _whole(where, LATENCY, cells.get(LATENCY, ""), 1),
             _energy(where, cells.get(ENERGY, "")),
             source,
+            _timer(where, cells.get(TIMER, "")),
+            _whole(where, EVENT_NS, event, 1) if event else None,
         ),
     )
 
@@ -80,7 +86,7 @@ class Where:
 
 
 def _check_unused(where: Where, table: str, cells: Mapping[str, str]) -> None:
-    used = {TABLE, *TABLES[table], LATENCY, ENERGY, SOURCE}
+    used = {TABLE, *TABLES[table], LATENCY, ENERGY, SOURCE, TIMER, EVENT_NS}
     for column, text in cells.items():
         if column not in used and text:
             raise where.error(column, text, f"nothing in rows of {table}")
@@ -116,6 +122,12 @@ def _energy(where: Where, text: str) -> float | None:
     if not (math.isfinite(energy) and energy > 0):
         raise where.error(ENERGY, text, "a finite number > 0, or nothing")
     return energy
+
+
+def _timer(where: Where, text: str) -> str:
+    if text and text not in TIMERS:
+        raise where.error(TIMER, text, f"one of {', '.join(TIMERS)}, or nothing")
+    return text
 
 
 def _consistent(where: Where, row: KernelRow) -> KernelRow:

@@ -24,6 +24,10 @@ that its table does not have are empty. Columns:
 * ``energy_mj``: board energy of one GPU and one kernel in millijoules; may be empty,
   and the column may be absent.
 * ``kernel_source``: what ran, such as "flash_attn_varlen_func"; never empty.
+* ``timer``: what `latency_ns` was measured by, "cupti" (from the begin of the first
+  kernel to the end of the last) or "cuda-event" (events around the launch); may be
+  empty or absent.
+* ``event_ns``: the time by events, whichever was used; may be empty or absent.
 
 Columns may come in any order; a file needs those of the tables it uses only. A kernel
 is measured once: two rows with equal keys are refused.
@@ -41,11 +45,13 @@ from calibration.lookup import unknown_name
 from calibration.profiler.columns import (
     COLUMNS,
     ENERGY,
+    EVENT_NS,
     LATENCY,
     NOT_SET,
     SOURCE,
     TABLE,
     TABLES,
+    TIMER,
     TOUCHED,
     WORDS,
     Kernel,
@@ -129,7 +135,13 @@ def _cells(row: KernelRow) -> dict[str, object]:
     if keys.get("touched_experts") == NOT_SET:
         keys["touched_experts"] = ""
     energy = "" if row.energy_mj is None else repr(row.energy_mj)
-    measured = {LATENCY: row.latency_ns, ENERGY: energy, SOURCE: row.kernel_source}
+    measured = {
+        LATENCY: row.latency_ns,
+        ENERGY: energy,
+        SOURCE: row.kernel_source,
+        TIMER: row.timer,
+        EVENT_NS: "" if row.event_ns is None else row.event_ns,
+    }
     return {TABLE: row.kernel.table, **keys, **measured}
 
 
@@ -167,7 +179,8 @@ def _records(
 def _header(path: Path, names: list[str]) -> list[str]:
     shown = one_line(str(path))
     for name in names:
-        unit = next((c for c in (LATENCY, ENERGY) if _base(c) == _base(name)), name)
+        measured = (LATENCY, ENERGY, EVENT_NS)
+        unit = next((c for c in measured if _base(c) == _base(name)), name)
         if unit != name:
             raise ConfigError(
                 f'{shown}: line 1: column "{clip(name)}": unknown unit; allowed: {unit}'

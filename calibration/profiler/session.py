@@ -113,6 +113,7 @@ def _write(
     table = csv_bytes(row for entry in entries if (row := entry.row) is not None)
     write_atomic(session.out / TABLE_FILE, table)
     sources = Counter(entry.source for entry in entries if entry.source)
+    timers = Counter(e.timing.timer for e in entries if e.timing is not None)
     provenance: dict[str, Any] = {
         "table": TABLE_FILE,
         "sha256": sha256(table).hexdigest(),
@@ -122,6 +123,7 @@ def _write(
         "seed": session.seed,
         "rules": asdict(session.rules),
         "kernel_sources": dict(sorted(sources.items())),
+        "timers": dict(sorted(timers.items())),
         "flagged": {
             e.kernel.name: list(e.timing.flags)
             for e in entries

@@ -1,7 +1,10 @@
 """The timing harness: how often a kernel runs, what is kept, and what is suspicious.
 
 Every timed run starts with a flushed L2, so weights come from memory as they do in an
-engine, where the other layers have replaced them. The energy window runs back to back
+engine, where the other layers have replaced them. CUDA events say how many runs are
+needed; where kernels can be traced as well (CUPTI), as many runs are traced and the
+kernels' own time is what counts. A kernel that the host launches each time keeps its
+events: the launch is part of it. The energy window runs back to back
 without flushes, whose own energy could not be told from the kernel's; it reads the
 board's energy counter, because power readings lag by about a second.
 """
@@ -14,6 +17,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Final
 
+from calibration.profiler.columns import CUPTI, EVENT
 from calibration.profiler.device import Clocks, Device, Event, Replay
 from sim.units import NS_PER_MS, NS_PER_S
 
@@ -23,6 +27,8 @@ _OUTLIER_SIGMAS: Final = 5.0
 _MANY_OUTLIERS: Final = 0.05
 _CLOCK_DROP: Final = 0.95
 _WARMUP_BATCH: Final = 3
+# Kernels cannot take longer than the events around them; 5 % is noise between runs.
+_MOST_OF_EVENT: Final = 1.05
 
 # The counter advances in steps of about 100 ms (NVML, H100): 2 % of five seconds.
 MIN_ENERGY_WINDOW_NS: Final = 5 * NS_PER_S
@@ -61,13 +67,15 @@ class Timing:
     """What one kernel took.
 
     Attributes:
-        latency_ns: median over the timed runs.
+        latency_ns: median over the timed runs, by `timer`.
         mad_ns: median absolute deviation from it.
         half_width: half of the median's 95 % interval, relative to the median.
         repeats: timed runs.
         energy_mj: board energy of one run; None if not measured.
         flags: what to distrust: "ci-not-met", "outliers", "clock-drop",
-            "slowdown:REASON".
+            "slowdown:REASON", "timers-disagree".
+        timer: "cupti", the kernels alone, or "cuda-event".
+        event_ns: median by CUDA events, whichever timer was used.
     """
 
     latency_ns: int
@@ -76,6 +84,8 @@ class Timing:
     repeats: int
     energy_mj: float | None
     flags: tuple[str, ...]
+    timer: str
+    event_ns: int
 
 
 def measure(device: Device, replay: Replay, rules: TimingRules) -> Timing:
@@ -85,10 +95,18 @@ def measure(device: Device, replay: Replay, rules: TimingRules) -> Timing:
         KernelFailedError: if it fails while it runs.
     """
     _warm_up(device, replay, rules.warmup_ns)
-    samples, clocks = _samples(device, replay, rules)
+    by_event, clocks = _samples(device, replay, rules)
+    event_ns = max(round(median(by_event)), 1)
+    flags = _clock_flags(clocks)
+    timer, samples = EVENT, by_event
+    traced = None if replay.host_paced else device.kernel_ns(replay, len(by_event))
+    if traced is not None:
+        if median(traced) > _MOST_OF_EVENT * event_ns:
+            flags.append("timers-disagree")
+        else:
+            timer, samples = CUPTI, traced
     middle = median(samples)
     half_width = median_half_width(samples)
-    flags = _clock_flags(clocks)
     if half_width > rules.relative_ci:
         flags.append("ci-not-met")
     if _outlier_share(samples) > _MANY_OUTLIERS:
@@ -98,8 +116,10 @@ def measure(device: Device, replay: Replay, rules: TimingRules) -> Timing:
         mad_ns=round(_mad(samples)),
         half_width=half_width,
         repeats=len(samples),
-        energy_mj=_energy_mj(device, replay, round(middle), rules.energy_window_ns),
+        energy_mj=_energy_mj(device, replay, event_ns, rules.energy_window_ns),
         flags=tuple(sorted(flags)),
+        timer=timer,
+        event_ns=event_ns,
     )
 
 

@@ -1,4 +1,4 @@
-"""The real GPU: CUDA events and graphs through torch, which is imported when opened."""
+"""The real GPU through torch, which is imported when opened: events, graphs, CUPTI."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from calibration.profiler.device import (
     DeviceLostError,
     Event,
     KernelFailedError,
+    Replay,
 )
 from calibration.profiler.kernel_parts import Bench, Built, optional
+from calibration.profiler.kernel_trace import KernelTrace, open_trace
 from calibration.profiler.kernels import build
 from calibration.profiler.nvml import Nvml, open_nvml
 from calibration.profiler.ranks import Ranks, join
@@ -79,6 +81,7 @@ class TorchDevice:
         self._flush = torch.empty(
             _FLUSH_FACTOR * l2_bytes, dtype=torch.int8, device=device
         )
+        self._trace = open_trace(torch, self.flush_l2)
         self._bench = Bench(
             torch=torch,
             device=device,
@@ -100,6 +103,7 @@ class TorchDevice:
                 name: "none" if module is None else str(module.__version__)
                 for name, module in libraries.items()
             },
+            "kernel_timer": "none" if self._trace is None else "CUPTI",
             "energy_counter": "none" if self.energy_mj() is None else "NVML",
         }
 
@@ -138,6 +142,24 @@ class TorchDevice:
         self._ranks.agreed(self._settle)
         own = [round(start.elapsed_time(stop) * 1e6) for start, stop in spans]
         return self._ranks.slowest(own)
+
+    def kernel_ns(self, replay: Replay, runs: int) -> list[int] | None:
+        """CUPTI's record of the kernels, where every rank has one."""
+        trace = self._trace
+        works = self._ranks.agreed(lambda: trace is not None and trace.works())
+        # before any launch: a rank that stayed away would hang a collective
+        if trace is None or self._ranks.slowest([not works]) != [0]:
+            return None
+        own = self._ranks.agreed(lambda: self._traced(trace, replay, runs))
+        if self._ranks.slowest([not own]) != [0]:
+            return None
+        return self._ranks.slowest(own)
+
+    def _traced(self, trace: KernelTrace, replay: Replay, runs: int) -> list[int]:
+        """Empty where the record is incomplete."""
+        spans = trace.spans(replay.run, runs)
+        self._settle()
+        return spans or []
 
     def synchronize(self) -> None:
         """Wait for the stream, on all ranks."""

@@ -1,4 +1,7 @@
-"""A GPU with a simulated clock: kernels take known times, with seeded noise."""
+"""A GPU with a simulated clock: kernels take known times, with seeded noise.
+
+Events also enclose `launch_ns`, which a trace of the kernels (`traces`) does not.
+"""
 
 from __future__ import annotations
 
@@ -58,6 +61,9 @@ class FakeGpu:
     eager: bool = False
     outlier_every: int = 0
     has_counter: bool = True
+    launch_ns: int = 0
+    traces: bool = False
+    trace_factor: float = 1.0
     rank: int = 0
     num_ranks: int = 1
     memory_bytes: int = 80 * 10**9
@@ -88,7 +94,7 @@ class FakeGpu:
         factor = 1 + self.sigma * self._noise.standard_normal()
         if self.outlier_every and self._launches % self.outlier_every == 0:
             factor = 10.0
-        self.now_ns += round(true_ns(replay.kernel) * factor)
+        self.now_ns += round(true_ns(replay.kernel) * factor) + self.launch_ns
 
     def release(self) -> None:
         if self.lost_at == len(self.captured) - 1:
@@ -105,6 +111,18 @@ class FakeGpu:
     def elapsed_ns(self, spans: Sequence[tuple[Any, Any]]) -> list[int]:
         self.log.append("wait")
         return [stop - start for start, stop in spans]
+
+    def kernel_ns(self, replay: FakeReplay, runs: int) -> list[int] | None:
+        if not self.traces:
+            return None
+        self.log.append("trace")
+        spans = []
+        for _ in range(runs):
+            self.flush_l2()
+            before_ns = self.now_ns
+            replay.run()
+            spans.append(self.now_ns - before_ns - self.launch_ns)
+        return [round(self.trace_factor * ns) for ns in spans]
 
     def synchronize(self) -> None:
         self.log.append("sync")

@@ -8,6 +8,8 @@ from types import SimpleNamespace
 from typing import Any
 
 KERNEL_MS = 0.25
+GRAPH_MS = 0.26  # events also enclose the launch of the graph
+FLUSH_MS = 0.06
 L2_BYTES = 50 << 20
 
 
@@ -26,6 +28,8 @@ class Tensor:
 
     def zero_(self) -> Tensor:
         self.torch.calls.append("flush")
+        self.torch.activity(FLUSH_MS)
+        self.torch.now_ms += FLUSH_MS
         return self
 
 
@@ -46,7 +50,10 @@ class Graph:
         if self.torch.fail == "launch":
             raise RuntimeError("CUDA error: invalid configuration argument")
         self.torch.calls.append("replay")
-        self.torch.now_ms += KERNEL_MS
+        # two kernels one after the other, the record as unordered as CUPTI's buffers
+        self.torch.activity(KERNEL_MS / 2, after_ms=KERNEL_MS / 2)
+        self.torch.activity(KERNEL_MS / 2)
+        self.torch.now_ms += GRAPH_MS if self.torch.cupti else KERNEL_MS
 
 
 class StubTorch:
@@ -55,10 +62,20 @@ class StubTorch:
     __version__ = "2.stub"
     bfloat16 = int8 = int64 = None
 
-    def __init__(self, *, available: bool = True, fail: str = "") -> None:
+    def __init__(
+        self, *, available: bool = True, fail: str = "", cupti: bool = False
+    ) -> None:
         self.calls: list[str] = []
         self.now_ms = 0.0
         self.fail = fail
+        self.cupti = cupti
+        self.traced: list[Any] = []
+        self.autograd = SimpleNamespace(DeviceType=SimpleNamespace(CUDA="gpu"))
+        self.profiler = SimpleNamespace(
+            ProfilerActivity=SimpleNamespace(CUDA="cuda"),
+            supported_activities=lambda: {"cuda"} if cupti else {"cpu"},
+            profile=self._profile,
+        )
         self.buffers: list[Any] = []
         self.seeds: list[int] = []
         self.version = SimpleNamespace(cuda="13.0")
@@ -87,6 +104,21 @@ class StubTorch:
             raise RuntimeError("CUDA out of memory.\n Tried to allocate 9 GiB")
         self.buffers.append(shape)
         return Tensor(self, shape)
+
+    def activity(self, ms: float, *, after_ms: float = 0.0) -> None:
+        """The GPU's record of a kernel, and the CPU's of its launch."""
+        begin_us = 1e3 * (self.now_ms + after_ms)
+        span = SimpleNamespace(start=begin_us, end=begin_us + 1e3 * ms)
+        self.traced.append(SimpleNamespace(device_type="gpu", time_range=span))
+        self.traced.append(SimpleNamespace(device_type="cpu", time_range=span))
+
+    @contextmanager
+    def _profile(self, activities: Any) -> Iterator[Any]:
+        self.calls.append("profile")
+        self.traced.clear()
+        yield SimpleNamespace(
+            events=lambda: [] if self.fail == "profile" else self.traced
+        )
 
     def device(self, kind: str, index: int) -> str:
         return f"{kind}:{index}"

@@ -98,6 +98,12 @@ def test_the_order_of_rows_does_not_matter(tmp_path: Path) -> None:
     assert import_csv(path, "h100_sxm", "vllm").content == one
 
 
+def test_provenance_says_by_what_the_rows_were_timed(tmp_path: Path) -> None:
+    rows = [replace(gemm(1, 10_000), timer="cupti", event_ns=12_000), gemm(2, 10_100)]
+    entry = import_csv(write(tmp_path, rows), "h100_sxm", "vllm").tables["gemm"]
+    assert entry["timer"] == ["cupti", "not said"]
+
+
 def test_provenance_names_the_file_not_its_folder(tmp_path: Path) -> None:
     entry = import_csv(write(tmp_path, ROWS), "h100_sxm", "vllm").tables["gemm"]
     assert (entry["file"], entry["rows"], entry["kernel_source"]) == (

@@ -28,7 +28,7 @@ def profile(out: Path, gpu: FakeGpu, *, tp: int = 1, as_json: bool = True) -> No
         quick(out),
         [QWEN],
         Split(tp),
-        budget_s=60,
+        budget_s=90,
         as_json=as_json,
         device_factory=lambda seed: gpu,
     )
@@ -111,7 +111,7 @@ def test_without_an_energy_counter_only_times_are_measured(
         replace(quick(tmp_path), rules=rules),
         [QWEN],
         Split(),
-        budget_s=60,
+        budget_s=90,
         device_factory=lambda seed: gpu,
     )
     assert "no energy counter" in capsys.readouterr().err

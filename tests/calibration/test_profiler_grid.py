@@ -144,13 +144,13 @@ def test_a_small_gpu_gets_the_kernels_that_fit() -> None:
 def test_memory_and_time_of_a_kernel() -> None:
     """A product of 512 x 2048 by 4096: 16 MB of weights, 2 MB in, 4 MB out.
 
-    Time: 0.3 s of set-up, 20 ms of warm-up, 50 ms of runs.
+    Time: 0.3 s of set-up, 20 ms of warm-up, 50 ms of runs, timed and then traced.
     """
     product = kernel("gemm", dtype="bfloat16", n=4096, k=2048, m=512)
     assert tensor_bytes(product) == 2 * (4096 * 2048 + 512 * 2048 + 512 * 4096)
-    assert seconds(product, RULES) == pytest.approx(0.37)
+    assert seconds(product, RULES) == pytest.approx(0.42)
     with_energy = TimingRules()
-    assert seconds(product, with_energy) == pytest.approx(5.37)
+    assert seconds(product, with_energy) == pytest.approx(5.42)
 
 
 def test_a_budget_takes_the_coarsest_kernels_first() -> None:

@@ -18,6 +18,7 @@ from calibration.profiler.schema import (
 from sim.errors import ConfigError
 
 GEMM = "table,dtype,n,k,m,latency_ns,kernel_source"
+TIMED = f"{GEMM},timer,event_ns"
 MOE = (
     "table,dtype,hidden_size,inter_size,topk,num_experts,moe_tp_size,moe_ep_size,"
     "distribution,num_tokens,touched_experts,latency_ns,energy_mj,kernel_source"
@@ -79,6 +80,8 @@ ROWS = (
         3_000_000,
         None,
         "nccl",
+        "cupti",
+        3_002_000,
     ),
 )
 
@@ -145,6 +148,8 @@ GOOD_MOE = "moe,bfloat16,2048,768,8,128,2,1,touched,64,100,9000,,x"
         (MOE, GOOD_MOE.replace("9000,,", "9000,inf,"), 'energy_mj = "inf"'),
         (MOE, GOOD_MOE.replace("9000,,", "9000,-1,"), 'energy_mj = "-1"'),
         (MOE, GOOD_MOE.replace("9000,,", "9000,much,"), 'energy_mj = "much"'),
+        (TIMED, "gemm,bfloat16,1,1,1,9,x,clock,", 'timer = "clock"; allowed: one of c'),
+        (TIMED, "gemm,bfloat16,1,1,1,9,x,cupti,0", 'event_ns = "0"; allowed: an int'),
     ],
 )
 def test_a_wrong_cell_is_one_line(
@@ -165,6 +170,7 @@ def test_a_wrong_cell_is_one_line(
     [
         (GEMM.replace("latency_ns", "latency_us"), "unknown unit; allowed: latency_ns"),
         (f"{GEMM},energy_j", "unknown unit; allowed: energy_mj"),
+        (f"{GEMM},event_ms", "unknown unit; allowed: event_ns"),
         (f"{GEMM},prefx", 'unknown column "prefx" (did you mean "prefix"?)'),
         (f"{GEMM},m", 'column "m" twice'),
         (GEMM.replace(",latency_ns", ""), 'no column "latency_ns"'),

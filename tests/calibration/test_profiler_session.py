@@ -15,7 +15,13 @@ from calibration.profiler.journal import Journal
 from calibration.profiler.schema import kernel, read_rows
 from calibration.profiler.session import Session, run_session
 from sim.errors import ConfigError
-from tests.calibration.fake_gpu import QUICK, FakeGpu, Killed, median_error
+from tests.calibration.fake_gpu import (
+    QUICK,
+    FakeGpu,
+    Killed,
+    median_error,
+    true_ns,
+)
 
 KERNELS = tuple(
     kernel("gemm", dtype="bfloat16", n=512, k=256, m=m) for m in (1, 64, 8, 512, 2)
@@ -109,6 +115,24 @@ def test_kernels_that_fail_are_recorded_and_the_others_measured(tmp_path: Path) 
     assert len(read_rows(tmp_path / "kernels.csv")) == len(KERNELS) - 1
     failed = json.loads((tmp_path / "provenance.json").read_text())["failed"]
     assert failed == {KERNELS[1].name: "OutOfMemoryError: 80 GB are not enough"}
+
+
+def test_the_table_says_by_what_each_kernel_was_timed(
+    tmp_path: Path, whole: dict[str, bytes]
+) -> None:
+    """Kernels alone, with the time by events beside; also after a resume."""
+    gpu = FakeGpu(launch_ns=3_000, traces=True, sigma=0.0)
+    run_session(gpu, KERNELS[:2], session(tmp_path / "out"))
+    run_session(gpu, KERNELS, session(tmp_path / "out"))
+    for row in read_rows(tmp_path / "out" / "kernels.csv"):
+        assert row.timer == "cupti"
+        assert row.latency_ns == true_ns(row.kernel)
+        assert row.event_ns == row.latency_ns + 3_000
+    provenance = json.loads((tmp_path / "out" / "provenance.json").read_text())
+    assert provenance["timers"] == {"cupti": len(KERNELS)}
+    assert json.loads(whole["provenance.json"])["timers"] == {
+        "cuda-event": len(KERNELS)
+    }
 
 
 def test_flags_are_in_the_provenance(tmp_path: Path) -> None:

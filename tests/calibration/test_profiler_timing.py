@@ -162,3 +162,38 @@ def test_outliers_are_flagged_and_do_not_move_the_median() -> None:
     assert "outliers" in timing.flags
     assert median_error(gemm(512), timing.latency_ns) < QUICK.relative_ci
     assert "outliers" not in timed(FakeGpu()).flags
+
+
+def test_where_kernels_are_traced_their_own_time_counts() -> None:
+    """Events add 3 us of launching; as many runs are traced as were timed."""
+    gpu = FakeGpu(launch_ns=3_000, traces=True)
+    timing = timed(gpu)
+    assert timing.timer == "cupti"
+    assert median_error(gemm(512), timing.latency_ns) < QUICK.relative_ci
+    assert timing.event_ns - timing.latency_ns == pytest.approx(3_000, rel=0.15)
+    traced = gpu.log[gpu.log.index("trace") :]
+    assert traced.count("run") == timing.repeats
+    assert timing.flags == ()
+
+
+def test_without_a_trace_events_count() -> None:
+    """Launching included, and said."""
+    timing = timed(FakeGpu(launch_ns=3_000, sigma=0.0))
+    assert timing.timer == "cuda-event"
+    assert timing.latency_ns == timing.event_ns == true_ns(gemm(512)) + 3_000
+
+
+def test_an_eager_kernel_is_never_traced() -> None:
+    """The host's launch is part of its time."""
+    gpu = FakeGpu(eager=True, traces=True, launch_ns=3_000, sigma=0.0)
+    timing = timed(gpu)
+    assert "trace" not in gpu.log
+    assert (timing.timer, timing.latency_ns) == ("cuda-event", timing.event_ns)
+
+
+def test_a_trace_longer_than_the_events_is_not_believed() -> None:
+    """Kernels cannot outlast what encloses them: events count, and a flag says why."""
+    timing = timed(FakeGpu(traces=True, trace_factor=1.2))
+    assert timing.flags == ("timers-disagree",)
+    assert (timing.timer, timing.latency_ns) == ("cuda-event", timing.event_ns)
+    assert timed(FakeGpu(traces=True, trace_factor=1.03)).timer == "cupti"

@@ -11,6 +11,7 @@ import pytest
 
 from calibration.profiler import torch_device
 from calibration.profiler.device import Clocks, DeviceLostError, KernelFailedError
+from calibration.profiler.kernel_trace import run_spans
 from calibration.profiler.nvml import Nvml
 from calibration.profiler.ranks import Ranks
 from calibration.profiler.schema import kernel
@@ -18,7 +19,7 @@ from calibration.profiler.timing import measure
 from calibration.profiler.torch_device import TorchDevice, open_device
 from sim.errors import ConfigError
 from tests.calibration.fake_gpu import QUICK
-from tests.calibration.stub_torch import KERNEL_MS, L2_BYTES, StubTorch
+from tests.calibration.stub_torch import GRAPH_MS, KERNEL_MS, L2_BYTES, StubTorch
 
 GEMM = kernel("gemm", dtype="bfloat16", n=64, k=32, m=16)
 
@@ -102,6 +103,60 @@ def test_the_harness_times_replays_of_the_graph() -> None:
     assert timing.latency_ns == round(KERNEL_MS * 1e6)
     assert stub.calls.count("linear") == before
     assert stub.calls.count("flush") == timing.repeats
+
+
+def test_cupti_times_the_kernels_of_a_graph_alone() -> None:
+    """From the first to the last of its two kernels; events add 10 us of launching."""
+    stub = StubTorch(cupti=True)
+    opened = device(stub)
+    timing = measure(opened, opened.capture(GEMM), QUICK)
+    assert timing.timer == "cupti"
+    assert timing.latency_ns == round(KERNEL_MS * 1e6)
+    assert timing.event_ns == round(GRAPH_MS * 1e6)
+    assert opened.describe()["kernel_timer"] == "CUPTI"
+
+
+def test_a_driver_that_lets_nobody_trace_leaves_the_events() -> None:
+    """Profiling counters may be for administrators: the record is empty then."""
+    stub = StubTorch(cupti=True, fail="profile")
+    opened = device(stub)
+    timing = measure(opened, opened.capture(GEMM), QUICK)
+    assert (timing.timer, timing.flags) == ("cuda-event", ())
+    profiles = stub.calls.count("profile")
+    measure(opened, opened.capture(GEMM), QUICK)
+    assert stub.calls.count("profile") == profiles  # asked once
+
+
+def test_a_rank_that_cannot_trace_keeps_all_from_tracing() -> None:
+    """Else the others would wait for it in the traced collective."""
+    stub = StubTorch(cupti=True)
+    replay = device(stub).capture(GEMM)
+    group = Group([[0], [1]])  # no failure; it has no trace
+    ranks = Ranks(group, 0, 2, "hosts")
+    before = stub.calls.count("replay")
+    assert TorchDevice(stub, ranks, None, seed=3).kernel_ns(replay, 5) is None
+    assert stub.calls.count("replay") == before
+    assert group.others == []
+
+
+@pytest.mark.parametrize(
+    ("activities", "runs", "spans"),
+    [
+        # two runs of two kernels with a gap of 5, each after one flush
+        ([(0, 9), (10, 20), (25, 30), (40, 49), (60, 65), (70, 90)], 2, [20, 30]),
+        # kernels that overlap: to the end of the one that ends last
+        ([(0, 9), (10, 90), (20, 30)], 1, [80]),
+        ([(0, 9), (10, 20), (40, 49)], 2, None),  # a kernel was lost
+        ([(0, 9), (40, 49)], 2, None),  # flushes only
+        ([], 3, None),
+    ],
+)
+def test_runs_are_told_apart_in_the_record(
+    activities: list[tuple[int, int]], runs: int, spans: list[int] | None
+) -> None:
+    """In any order of the record."""
+    assert run_spans(activities, runs, 1) == spans
+    assert run_spans(activities[::-1], runs, 1) == spans
 
 
 def test_running_out_of_memory_is_a_failed_kernel() -> None:
