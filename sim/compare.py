@@ -24,7 +24,7 @@ from sim.paired import METRICS, PAIRED_COLUMNS, paired_differences
 from sim.point import Point
 from sim.results import make_directory, remove, write_run
 from sim.runner import run_config
-from sim.summary import Summary, offered_rate
+from sim.summary import Summary
 from sim.tradeoff import LAYERED_PREFILL, Setting, plan_tradeoff
 
 PAIRED_FILE: Final = "paired.csv"
@@ -110,7 +110,8 @@ def plan_points(
                     "calibration.profile": profile,
                 },
                 check_registered,
-            )
+            ),
+            has_rate=has_rate,
         )
         for rate in _rates(base, rates, has_rate=has_rate)
         for scheduler in dict.fromkeys(schedulers)
@@ -210,7 +211,11 @@ def _run_point(
 
 def _has_rate(config: Config) -> bool:
     """Whether a request rate means something: not to a closed loop or a timed trace."""
-    return config.workload.max_concurrency is None and offered_rate(config) is not None
+    if config.workload.max_concurrency is not None:
+        return False
+    if config.workload.path is None:
+        return True
+    return build_workload_of(config).offered_rate is not None
 
 
 def _rates(
@@ -229,17 +234,17 @@ def _rates(
     return (None,) if own else DEFAULT_RATES
 
 
-def _point(config: Config) -> Point:
-    scheduler, load = config.engine.scheduler, _load(config)
+def _point(config: Config, *, has_rate: bool) -> Point:
+    scheduler, load = config.engine.scheduler, _load(config, has_rate=has_rate)
     return Point(scheduler, load, f"{scheduler}/{load}", config)
 
 
-def _load(config: Config) -> str:
+def _load(config: Config, *, has_rate: bool) -> str:
     if config.workload.max_concurrency is not None:
         return f"concurrency-{config.workload.max_concurrency}"
-    rate = offered_rate(config)
-    if rate is None:
+    if not has_rate:
         return "trace"
+    rate = config.workload.request_rate
     short = f"{rate:.2f}"
     return f"rate-{short if float(short) == rate else repr(rate)}"
 

@@ -17,7 +17,6 @@ from sim.shell.cluster import ClusterRun
 from sim.timeseries import run_end_ns
 from sim.units import s_from_ns
 from sim.version import servescope_version
-from workloads.traces import read_trace
 from workloads.workload import Workload
 
 EXTRAPOLATED_KERNELS = ("experts", "attention", "head")
@@ -40,20 +39,6 @@ _ENERGY: Final = ("energy_run_j", "energy_wait_j", "energy_hbm_j", "energy_flop_
 def slo_of(config: Config) -> Slo:
     """The limits of a good request."""
     return Slo(**config.slo.model_dump())
-
-
-def offered_rate(config: Config) -> float | None:
-    """Requests per second the users offer; infinite when all wait from the start.
-
-    None when a trace brings its own arrival times, for which the configured rate has
-    no meaning.
-    """
-    section = config.workload
-    if section.max_concurrency is not None:
-        return math.inf
-    if section.path is not None and read_trace(section.path).arrival_ns is not None:
-        return None
-    return section.request_rate
 
 
 def run_summary(
@@ -111,7 +96,7 @@ def run_summary(
 def _what_ran(
     config: Config, machine: Machine, workload: Workload, num_gpus: int
 ) -> Summary:
-    rate = offered_rate(config)
+    rate = workload.offered_rate
     block_size = config.engine.block_size
     return {
         "label": config.engine.scheduler,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +34,8 @@ class Workload:
         requests: In arrival order, ids 0, 1, ...; not empty.
         max_concurrency: Clients of a closed loop, whose requests all have arrival 0
             and are sent in order, one whenever a client is free; None: open loop.
+        offered_rate: Requests per second the users offer; infinite when all wait from
+            the start; None when a trace brought its own arrival times.
 
     Raises:
         ConfigError: If the requests are not as said.
@@ -41,6 +44,7 @@ class Workload:
     name: str
     requests: tuple[Request, ...]
     max_concurrency: int | None = None
+    offered_rate: float | None = None
 
     def __post_init__(self) -> None:
         if not self.requests:
@@ -92,8 +96,9 @@ def _from_trace(spec: WorkloadSpec, trace: Trace) -> Workload:
     rows = trace.prompt_tokens.size
     if spec.num_requests is not None and spec.num_requests > rows:
         raise _too_few_rows(spec, rows, spec.num_requests)
-    if trace.arrival_ns is not None and spec.max_concurrency is None:
-        arrivals = trace.arrival_ns[: spec.num_requests]
+    given = trace.arrival_ns if spec.max_concurrency is None else None
+    if given is not None:
+        arrivals = given[: spec.num_requests]
         if spec.duration_s is not None:
             arrivals = arrivals[arrivals < ns_from_s(spec.duration_s)]
     else:
@@ -104,7 +109,7 @@ def _from_trace(spec: WorkloadSpec, trace: Trace) -> Workload:
         raise _too_few_rows(spec, rows, n)
     name = Path(trace.path).name
     prompt, output = trace.prompt_tokens[:n], trace.output_tokens[:n]
-    return _materialise(spec, name, arrivals, prompt, output)
+    return _materialise(spec, name, arrivals, prompt, output, timed=given is not None)
 
 
 def _too_few_rows(spec: WorkloadSpec, rows: int, wanted: int) -> ConfigError:
@@ -138,7 +143,10 @@ def _materialise(
     arrivals: NDArray[np.int64],
     prompt: NDArray[np.int64],
     output: NDArray[np.int64],
+    *,
+    timed: bool = False,
 ) -> Workload:
+    """The workload of some columns; `timed`: a trace gave the arrivals."""
     if not arrivals.size:
         raise ConfigError(
             f"workload.duration_s: {spec.duration_s} ends before the first arrival; "
@@ -149,4 +157,10 @@ def _materialise(
         Request(id=k, arrival_ns=a, prompt_tokens=p, output_tokens=o)
         for k, (a, p, o) in enumerate(rows)
     )
-    return Workload(name=name, requests=requests, max_concurrency=spec.max_concurrency)
+    closed = spec.max_concurrency is not None
+    return Workload(
+        name=name,
+        requests=requests,
+        max_concurrency=spec.max_concurrency,
+        offered_rate=None if timed else math.inf if closed else spec.request_rate,
+    )

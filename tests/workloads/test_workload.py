@@ -250,3 +250,14 @@ def test_a_workload_that_breaks_its_promises_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=r"workload bad: .*; allowed: "):
         Workload(name="bad", requests=requests, max_concurrency=concurrency)
+
+
+def test_the_offered_rate_is_that_of_the_users(timed: str, untimed: str) -> None:
+    """Asked for, infinite where clients wait, none where a trace says when."""
+    assert build_workload(arxiv(request_rate=1.5)).offered_rate == 1.5
+    closed = {"max_concurrency": 2, "num_requests": 3}
+    assert build_workload(arxiv(**closed)).offered_rate == math.inf
+    for path, rate in ((untimed, 2.0), (timed, None)):
+        spec = WorkloadSpec(path=path, request_rate=2.0, num_requests=3)
+        assert build_workload(spec).offered_rate == rate
+        assert build_workload(replace(spec, **closed)).offered_rate == math.inf
