@@ -21,8 +21,9 @@ import numpy.typing as npt
 from scipy.optimize import least_squares
 
 from calibration.hardware import Gpu, gpu
-from calibration.kernels.experts import TABLE_LAW, load_key, slice_key
+from calibration.kernels.experts import TABLE_LAW
 from calibration.kernels.moe_roofline import BYTES_PER_EXPERT_WEIGHT, MoeSlice
+from calibration.kernels.roofline_file import load_key, slice_key
 from calibration.kernels.routing_model import SyntheticLoad, synthetic_load
 from calibration.pack_set import read_provenance
 from calibration.pack_sources import MOE_TABLES

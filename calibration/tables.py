@@ -39,6 +39,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -57,6 +58,11 @@ from sim.errors import ConfigError
 DATA_DIR: Final = Path(__file__).parent / "data"
 
 Column = NDArray[Any]
+# What reading a member of a damaged archive raises.
+_UNREADABLE: Final = (
+    *(ValueError, IndexError, KeyError, OSError, EOFError, TypeError),
+    *(zipfile.BadZipFile, zlib.error, NotImplementedError),
+)
 
 
 class KernelTables:
@@ -127,7 +133,7 @@ class KernelTables:
         if table not in self.provenance:
             raise unknown_name(f"kernel table of {self.gpu}", table, self.names)
         if table not in self._columns:
-            self._columns[table] = _LazyColumns(self._archive, table)
+            self._columns[table] = _LazyColumns(self._archive, self.pack, table)
         return self._columns[table]
 
     def select(self, table: str, **equals: int | str) -> dict[str, Column]:
@@ -144,13 +150,18 @@ class KernelTables:
             The columns not fixed by `equals`, in key order, `latency_ns` last.
 
         Raises:
-            ConfigError: if there is no such table or column.
+            ConfigError: if there is no such table or column, or it is damaged.
         """
         columns = self.columns(table)
+        if pack_format.LATENCY not in columns:
+            raise _damaged(self.pack, table, f"no {pack_format.LATENCY}")
         for column in equals:
             if column not in columns:
                 raise unknown_name(f"column of {table}", column, columns)
-        mask = np.ones(len(columns[pack_format.LATENCY]), dtype=np.bool_)
+        count = len(columns[pack_format.LATENCY])
+        if any(len(column) != count for column in columns.values()):
+            raise _damaged(self.pack, table, "columns of different lengths")
+        mask = np.ones(count, dtype=np.bool_)
         for column, value in equals.items():
             mask &= columns[column] == value
         rows = np.flatnonzero(mask)
@@ -168,12 +179,13 @@ def _archive(content: bytes, pack: str) -> Any:
 class _LazyColumns(Mapping[str, Column]):
     """The columns of one table; decoding waits until a column is looked at."""
 
-    __slots__ = ("_archive", "_decoded", "_names", "_table")
+    __slots__ = ("_archive", "_decoded", "_names", "_pack", "_table")
 
-    def __init__(self, archive: Any, table: str) -> None:
+    def __init__(self, archive: Any, pack: str, table: str) -> None:
         members = (name.partition("/") for name in archive.files)
         names = (column for owner, _, column in members if owner == table)
         self._archive = archive
+        self._pack = pack
         self._table = table
         self._names = [n for n in names if not n.endswith(pack_format.VALUES_SUFFIX)]
         self._decoded: dict[str, Column] = {}
@@ -182,7 +194,14 @@ class _LazyColumns(Mapping[str, Column]):
         if column not in self._decoded:
             if column not in self._names:
                 raise KeyError(column)
-            self._decoded[column] = self._decode(f"{self._table}/{column}")
+            try:
+                decoded = self._decode(f"{self._table}/{column}")
+            except _UNREADABLE as error:
+                reason = one_line(str(error))
+                raise _damaged(self._pack, self._table, reason) from error
+            if column == pack_format.LATENCY and decoded.min(initial=1) < 1:
+                raise _damaged(self._pack, self._table, "times that are not positive")
+            self._decoded[column] = decoded
         return self._decoded[column]
 
     def __iter__(self) -> Iterator[str]:
@@ -200,6 +219,10 @@ class _LazyColumns(Mapping[str, Column]):
             decoded = packed.astype(np.int64)
         decoded.flags.writeable = False
         return decoded
+
+
+def _damaged(pack: str, table: str, reason: str) -> ConfigError:
+    return ConfigError(f"{pack}.npz: table {table}: damaged: {reason}")
 
 
 def load_tables(

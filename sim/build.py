@@ -8,8 +8,8 @@ from pathlib import Path
 from calibration.anchor_file import ANCHOR_SUFFIX, read_anchor
 from calibration.engine_profiles import EngineProfile, engine_profile, profile_names
 from calibration.hardware import Gpu, gpu, gpu_aliases, gpu_names
-from calibration.kernels.experts import roofline_file
 from calibration.kernels.model_kernels import Deployment, ModelKernels
+from calibration.kernels.roofline_file import roofline_file
 from calibration.kernels.what_if import MachineScale
 from calibration.memory import kv_cache_tokens
 from calibration.model_shape import ModelShape

@@ -92,6 +92,12 @@ class PrefillAttention:
     def __init__(self, tables: KernelTables, gpu: Gpu, shape: AttentionShape) -> None:
         rows, self._heads_ratio = _profiled(tables, "prefill_attention", shape)
         single = rows["batch_size"] == 1
+        if not single.any():
+            raise ConfigError(
+                f"{tables.gpu}: prefill_attention: no batch_size = 1 was profiled for"
+                f" {shape.num_kv_heads} KV heads of {shape.head_dim}; needed: single"
+                " prompts"
+            )
         order = np.argsort(rows["isl"][single])
         sizes = rows["isl"][single][order].astype(np.float64)
         self._table = LogLogCurve(
@@ -183,6 +189,13 @@ class DecodeAttention:
         rows, self._heads_ratio = _profiled(tables, "decode_attention", shape)
         batches, i = np.unique(rows["batch_size"], return_inverse=True)
         steps, j = np.unique(rows["step"], return_inverse=True)
+        for column, values in (("batch_size", batches), ("step", steps)):
+            if values.size == 1:
+                raise ConfigError(
+                    f"{tables.gpu}: decode_attention: only {column} = {values[0]} was"
+                    f" profiled for {shape.num_kv_heads} KV heads of {shape.head_dim};"
+                    " needed: two or more"
+                )
         times = np.full((batches.size, steps.size), np.nan)
         times[i, j] = rows["latency_ns"]
         # A row of the table attends to its past and to the new token.

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import math
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from calibration.kernels.interpolate import LogLogCurve
-from calibration.kernels.moe_roofline import (
-    BYTES_PER_EXPERT_WEIGHT,
-    MoeRoofline,
-    MoeSlice,
-)
-from calibration.pack_set import read_file
-from calibration.tables import DATA_DIR, KernelTables
-from sim.errors import ConfigError
+from calibration.kernels.moe_roofline import BYTES_PER_EXPERT_WEIGHT, MoeSlice
+from calibration.kernels.roofline_file import fitted_roofline, synthetic_loads
+from calibration.tables import KernelTables
 from sim.kernel_times import Timed
 
-_FILE = "moe_roofline.json"
 TABLE_LAW = "power_law_1.2"
 """Routing of the rows used: ``balanced`` rows touch up to twice the experts of real
 decode batches."""
@@ -70,7 +59,7 @@ class Experts:
         self._slice = moe_slice
         self._width = BYTES_PER_EXPERT_WEIGHT[dtype]
         self._inefficiency = inefficiency
-        exact, self._roofline = _fitted(tables, table, dtype, moe_slice)
+        exact, self._roofline = fitted_roofline(tables, table, dtype, moe_slice)
         rows = tables.select(
             table,
             dtype=dtype,
@@ -87,7 +76,9 @@ class Experts:
             tokens = rows["num_tokens"].astype(np.float64)
             self._curve = LogLogCurve(tokens, rows["latency_ns"].astype(np.float64))
             self._last = float(tokens[-1])
-            self._loads = _synthetic(tables.data_dir, moe_slice, self._roofline.tile)
+            self._loads = synthetic_loads(
+                tables.data_dir, moe_slice, self._roofline.tile
+            )
         self._memo: dict[tuple[int, float], Timed] = {}
 
     def at(self, tokens: int, touched: float) -> Timed:
@@ -150,70 +141,3 @@ class Experts:
             memory=factors.memory,
             compute=factors.compute,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Loads:
-    tokens: list[float]
-    touched: list[float]
-    padded: list[float]
-    pairs: list[float]
-
-    def at(self, tokens: float) -> tuple[float, float, float]:
-        return (
-            float(np.interp(tokens, self.tokens, self.touched)),
-            float(np.interp(tokens, self.tokens, self.padded)),
-            float(np.interp(tokens, self.tokens, self.pairs)),
-        )
-
-
-def roofline_file(data_dir: Path) -> Path:
-    """The fitted rooflines beside the tables, else the shipped ones."""
-    own = data_dir / _FILE
-    return own if own.exists() else DATA_DIR / _FILE
-
-
-@lru_cache(maxsize=8)
-def _fits(data_dir: Path) -> dict[str, Any]:
-    fits: dict[str, Any] = json.loads(read_file(roofline_file(data_dir)))
-    return fits
-
-
-def _synthetic(data_dir: Path, moe_slice: MoeSlice, tile: int) -> _Loads:
-    loads = _fits(data_dir)["loads"]
-    entry = loads[load_key(moe_slice, tile)]
-    return _Loads(loads["tokens"], *entry)
-
-
-def slice_key(pack: str, table: str, dtype: str, moe_slice: MoeSlice) -> str:
-    """Name of a slice in the fitted file."""
-    return f"{pack}/{table}/{dtype}/{'-'.join(map(str, moe_slice.numbers))}"
-
-
-def load_key(moe_slice: MoeSlice, tile: int) -> str:
-    """Name of a synthetic load in the fitted file."""
-    numbers = (moe_slice.num_experts, moe_slice.topk, moe_slice.moe_ep_size, tile)
-    return "-".join(map(str, numbers))
-
-
-def _fitted(
-    tables: KernelTables, table: str, dtype: str, moe_slice: MoeSlice
-) -> tuple[bool, MoeRoofline]:
-    """The slice's own fit, or that of the nearest slice in the same format."""
-    fits = _fits(tables.data_dir)["slices"]
-    entry = fits.get(slice_key(tables.pack, table, dtype, moe_slice))
-    if entry is not None:
-        return True, MoeRoofline(**entry)
-    prefix = f"{tables.pack}/{table}/{dtype}/"
-    near = [key for key in fits if key.startswith(prefix)]
-    if not near:
-        raise ConfigError(
-            f"{tables.gpu}: no MoE kernel with {dtype} weights was profiled on this GPU"
-        )
-
-    def distance(key: str) -> float:
-        numbers = key.removeprefix(prefix).split("-")
-        pairs = zip(numbers, moe_slice.numbers, strict=True)
-        return math.fsum(abs(math.log(int(a) / b)) for a, b in pairs)
-
-    return False, MoeRoofline(**fits[min(sorted(near), key=distance)])
