@@ -1,8 +1,9 @@
 """Reading a Hugging Face ``config.json`` into a `ModelShape`, or saying why not.
 
-Only what the simulator can cost is accepted: grouped-query attention and a gated SiLU
-feed-forward part, dense or with experts in every layer. Anything else is refused by the
-key that gives it away, for a wrong shape would give wrong answers silently.
+Only what the simulator can cost is accepted: grouped-query or latent attention and a
+gated SiLU feed-forward part, dense or with experts in every layer after the first
+dense ones. Anything else is refused by the key that gives it away, for a wrong shape
+would give wrong answers silently.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from calibration.latent_shape import LatentShape
 from calibration.model_shape import ModelShape
 from sim.config_errors import clip, value_text
 from sim.errors import ConfigError
@@ -23,16 +25,15 @@ _WINDOW_KINDS: Final = {"full_attention": False, "sliding_attention": True}
 
 # Key -> (values that mean nothing special, what any other value means).
 _REFUSED: Final[Mapping[str, tuple[tuple[object, ...], str]]] = {
-    "kv_lora_rank": ((None, 0), "multi-head latent attention"),
-    "first_k_dense_replace": ((None, 0), "dense layers before the MoE layers"),
+    "index_topk": ((None, 0), "sparse attention by an indexer"),
     "decoder_sparse_step": ((None, 1), "dense layers between MoE layers"),
     "mlp_only_layers": ((None, []), "dense layers between MoE layers"),
     "interleave_moe_layer_step": ((None, 1), "dense layers between MoE layers"),
     "moe_layer_freq": ((None, 1), "dense layers between MoE layers"),
-    "n_shared_experts": ((None, 0), "shared experts"),
-    "shared_expert_intermediate_size": ((None, 0), "shared experts"),
-    "num_nextn_predict_layers": ((None, 0), "extra prediction layers"),
+    "shared_expert_intermediate_size": ((None, 0), "gated shared experts"),
+    "zero_expert_num": ((None, 0), "experts that compute nothing"),
     "linear_num_key_heads": ((None, 0), "linear attention"),
+    "linear_attn_config": ((None,), "linear attention"),
     "is_encoder_decoder": ((None, False), "an encoder"),
     "hidden_act": (("silu",), "a feed-forward part without gated SiLU"),
     "hidden_activation": (("silu",), "a feed-forward part without gated SiLU"),
@@ -60,13 +61,16 @@ class _Config:
         value = value_text(self.values[key]) if key in self.values else "missing"
         return ConfigError(f"{self._source}: {key} = {value}: {expected}")
 
-    def count(self, key: str, largest: int, default: int | None = None) -> int:
+    def count(
+        self, key: str, largest: int, default: int | None = None, *, smallest: int = 1
+    ) -> int:
         value = self.values.get(key)
         if value is None and default is not None:
             return default
-        if type(value) is int and 1 <= value <= largest:  # bool is an int too
+        # bool is an int too
+        if type(value) is int and smallest <= value <= largest:
             return value
-        raise self.error(key, f"must be an integer from 1 to {largest}")
+        raise self.error(key, f"must be an integer from {smallest} to {largest}")
 
     def flag(self, key: str) -> bool:
         value = self.values.get(key)
@@ -128,7 +132,7 @@ def parse_hf_config(values: Mapping[str, Any], name: str, source: str) -> ModelS
         name=name,
         num_layers=layers,
         **_attention(config),
-        **_feed_forward(config),
+        **_feed_forward(config, layers),
         vocab_size=config.count("vocab_size", 10_000_000),
         tie_word_embeddings=config.flag("tie_word_embeddings"),
         layer_windows=_windows(config, layers),
@@ -140,6 +144,8 @@ def parse_hf_config(values: Mapping[str, Any], name: str, source: str) -> ModelS
         qk_norm=config.flag("use_qk_norm") or flags.get("qk_norm", False),
         attention_sinks=flags.get("attention_sinks", False),
         fp8_block=_fp8_block(config, flags.get("fp8_block", False)),
+        # DeepSeek-V3's balancing without an auxiliary loss (arXiv 2412.19437, 2.1.2).
+        routing_bias=values.get("topk_method") == "noaux_tc",
     )
 
 
@@ -147,9 +153,18 @@ def _is_one_of(value: object, plain: tuple[object, ...]) -> bool:
     return any(type(value) is type(known) and value == known for known in plain)
 
 
-def _attention(config: _Config) -> dict[str, int]:
+def _attention(config: _Config) -> dict[str, Any]:
     hidden = config.count("hidden_size", 1_000_000)
     heads = config.count("num_attention_heads", 10_000)
+    if config.values.get("kv_lora_rank"):
+        latent = _latent(config)
+        return {
+            "hidden_size": hidden,
+            "num_heads": heads,
+            "num_kv_heads": 1,
+            "head_dim": latent.query_dim,
+            "latent": latent,
+        }
     kv_heads = config.count("num_key_value_heads", 10_000, default=heads)
     if heads % kv_heads:
         raise config.error("num_key_value_heads", f"must divide {heads} query heads")
@@ -164,7 +179,21 @@ def _attention(config: _Config) -> dict[str, int]:
     }
 
 
-def _feed_forward(config: _Config) -> dict[str, int]:
+def _latent(config: _Config) -> LatentShape:
+    if config.flag("attention_bias"):
+        raise config.error(
+            "attention_bias", "biases in latent attention cannot be simulated"
+        )
+    return LatentShape(
+        q_lora_rank=config.count("q_lora_rank", 1_000_000, default=0, smallest=0),
+        kv_lora_rank=config.count("kv_lora_rank", 1_000_000),
+        nope_dim=config.count("qk_nope_head_dim", 10_000),
+        rope_dim=config.count("qk_rope_head_dim", 10_000),
+        value_dim=config.count("v_head_dim", 10_000),
+    )
+
+
+def _feed_forward(config: _Config, layers: int) -> dict[str, Any]:
     experts_key = config.first_of(_EXPERTS)
     if experts_key is None:
         width = config.count("intermediate_size", 10_000_000)
@@ -178,11 +207,18 @@ def _feed_forward(config: _Config) -> dict[str, int]:
     top_k_key = config.first_of(_TOP_K) or _TOP_K[0]
     top_k = config.count(top_k_key, experts)
     width_key = config.first_of(("moe_intermediate_size",)) or "intermediate_size"
+    width = config.count(width_key, 10_000_000)
+    dense = config.count("first_k_dense_replace", layers - 1, default=0, smallest=0)
+    shared = config.count("n_shared_experts", 1_000, default=0, smallest=0)
     return {
-        "intermediate_size": 0,
+        "intermediate_size": (
+            config.count("intermediate_size", 10_000_000) if dense else 0
+        ),
         "num_experts": experts,
         "top_k": top_k,
-        "moe_intermediate_size": config.count(width_key, 10_000_000),
+        "moe_intermediate_size": width,
+        "first_dense_layers": dense,
+        "shared_intermediate_size": shared * width,
     }
 
 

@@ -8,19 +8,22 @@ from calibration.hardware import Gpu
 from calibration.kernels.model_kernels import Deployment
 from sim.errors import ConfigError
 
+_ABSORBED_BYTES = 2  # bfloat16 in every weight format
+
 
 def kv_cache_tokens(gpu: Gpu, deployment: Deployment, utilization: float) -> int:
     """KV capacity of a replica in tokens.
 
     As vLLM sizes it: ``utilization`` of HBM, less weights, collectives' buffers,
     context and workspaces, over the bytes of a token. Weights are taken as split
-    evenly over the group.
+    evenly over the group, but for what latent attention keeps whole on every GPU.
 
     Raises:
         ConfigError: If the weights alone do not fit.
     """
     shape, tp = deployment.model, deployment.tp
     weights = shape.weight_bytes(deployment.dtype).total
+    weights += tp * _latent_bytes(deployment)
     usable = math.floor(gpu.hbm_bytes * utilization) - gpu.reserved_bytes(tp)
     free = usable - weights // tp
     if free <= 0:
@@ -33,3 +36,17 @@ def kv_cache_tokens(gpu: Gpu, deployment: Deployment, utilization: float) -> int
     copies = max(tp // shape.num_kv_heads, 1)
     per_token = shape.kv_bytes_per_token(deployment.kv_dtype) * copies / tp
     return int(free / per_token)
+
+
+def _latent_bytes(deployment: Deployment) -> int:
+    """Bytes of latent attention on each GPU beyond an even share of its weights.
+
+    The projections to the latents are not split, and decodes use a bfloat16 copy of
+    the expansion of this GPU's heads (vLLM ``process_weights_after_loading`` of MLA).
+    """
+    shape, tp = deployment.model, deployment.tp
+    if shape.latent is None:
+        return 0
+    whole = shape.replicated_attention_bytes(deployment.dtype) * (tp - 1) // tp
+    n, k = shape.latent.expansion(shape.num_heads // tp)
+    return shape.num_layers * (whole + n * k * _ABSORBED_BYTES)

@@ -1,7 +1,8 @@
 """The shape of a transformer: what its sizes say about parameters, weights and KV.
 
-Grouped-query attention, a gated feed-forward part that is dense or a mixture of experts
-in every layer, RMS norms: the Llama, Mistral, Mixtral, Qwen3 and gpt-oss families.
+Grouped-query or latent attention, a gated feed-forward part that is dense or, after
+some dense layers, a mixture of experts with or without a shared one, RMS norms: the
+Llama, Mistral, Mixtral, Qwen3, gpt-oss and DeepSeek families.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from dataclasses import astuple, dataclass
 from typing import Final
 
+from calibration.latent_shape import LatentShape
 from sim.errors import ConfigError
 
 # Bits per weight. mxfp4: 4-bit values and one 8-bit scale per block of 32 (OCP
@@ -29,6 +31,7 @@ class ByComponent:
     embedding: int
     lm_head: int
     norm: int
+    shared_expert: int = 0
 
     @property
     def total(self) -> int:
@@ -38,16 +41,21 @@ class ByComponent:
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """The sizes of one model; every layer is alike but for its attention window.
+    """The sizes of one model.
+
+    Layers are alike but for their attention window and, in MoE models whose first
+    layers are dense, their feed-forward part.
 
     Attributes:
         name: catalogue name, or path of its config.json.
         num_layers: transformer layers.
         hidden_size: width of the residual stream.
         num_heads: query heads.
-        num_kv_heads: key and value heads.
-        head_dim: width of a head.
-        intermediate_size: width of the dense feed-forward part, 0 in MoE models.
+        num_kv_heads: key and value heads; 1 in latent attention, whose cache all heads
+            share.
+        head_dim: width of a head; of its query in latent attention.
+        intermediate_size: width of the dense feed-forward part, 0 if every layer has
+            experts.
         num_experts: experts per layer, 0 in dense models.
         top_k: experts per token, 0 in dense models.
         moe_intermediate_size: width of one expert, 0 in dense models.
@@ -62,6 +70,10 @@ class ModelShape:
         qk_norm: queries and keys are normalised per head.
         fp8_block: its fp8 checkpoint has a scale per 128 x 128 block of weights.
         attention_sinks: one learned sink logit per query head.
+        routing_bias: the router adds a learned bias to choose experts.
+        first_dense_layers: leading layers with a dense feed-forward part in MoE models.
+        shared_intermediate_size: width of the shared experts together, 0 if none.
+        latent: widths of latent attention, None for grouped-query attention.
     """
 
     name: str
@@ -85,6 +97,10 @@ class ModelShape:
     qk_norm: bool = False
     fp8_block: bool = False
     attention_sinks: bool = False
+    routing_bias: bool = False
+    first_dense_layers: int = 0
+    shared_intermediate_size: int = 0
+    latent: LatentShape | None = None
 
     @property
     def is_moe(self) -> bool:
@@ -93,8 +109,8 @@ class ModelShape:
 
     @property
     def num_moe_layers(self) -> int:
-        """Layers with experts: all or none."""
-        return self.num_layers if self.is_moe else 0
+        """Layers with experts."""
+        return self.num_layers - self.first_dense_layers if self.is_moe else 0
 
     @property
     def sliding_window(self) -> int:
@@ -136,15 +152,29 @@ class ModelShape:
         dense, expert = self._formats(dtype)
         return self._by_component(dense, expert, BITS_PER_WEIGHT["bfloat16"] / 8)
 
+    def replicated_attention_bytes(self, dtype: str) -> int:
+        """Bytes of one layer's attention weights that every GPU of a group holds whole.
+
+        Raises:
+            ConfigError: if `dtype` is not a weight format of this model.
+        """
+        if self.latent is None:
+            return 0
+        dense, _ = self._formats(dtype)
+        return round(self.latent.down_projections(self.hidden_size) * dense)
+
     def kv_bytes_per_token_layer(self, kv_dtype: str) -> int:
-        """Bytes of one token's keys and values in one layer.
+        """Bytes of one token's keys and values, or latents, in one layer.
 
         Raises:
             ConfigError: if `kv_dtype` is not "bfloat16" or "fp8".
         """
         if kv_dtype not in _KV_BYTES:
             raise ConfigError(f'KV dtype "{kv_dtype}"; allowed: bfloat16, fp8')
-        return 2 * self.num_kv_heads * self.head_dim * _KV_BYTES[kv_dtype]
+        width = 2 * self.num_kv_heads * self.head_dim
+        if self.latent:
+            width = self.latent.cache_width
+        return width * _KV_BYTES[kv_dtype]
 
     def kv_bytes_per_token(self, kv_dtype: str) -> int:
         """Bytes of one token's keys and values in all layers, windowed ones too.
@@ -167,30 +197,42 @@ class ModelShape:
     def _by_component(self, dense: float, expert: float, plain: float) -> ByComponent:
         """Sum per component: dense, expert and unquantised weights times a factor."""
         layers, hidden = self.num_layers, self.hidden_size
-        width, kv_width = self._widths()
-        attention = 2 * hidden * (width + kv_width) * dense
+        moe_layers = self.num_moe_layers
+        attention = self._attention_matrices() * dense
         attention += self._attention_extras() * plain
-        router = hidden * self.num_experts + self.ffn_bias * self.num_experts
+        biased = self.ffn_bias or self.routing_bias
+        router = hidden * self.num_experts + biased * self.num_experts
         matrices = _GATED_MATRICES * hidden * self.moe_intermediate_size * expert
         biases = self._ffn_biases(self.moe_intermediate_size) * plain
+        shared = _GATED_MATRICES * hidden * self.shared_intermediate_size * dense
         ffn = _GATED_MATRICES * hidden * self.intermediate_size * dense
         ffn += self._ffn_biases(self.intermediate_size) * plain
         embedding = self.vocab_size * hidden
         return ByComponent(
             attention=round(layers * attention),
-            router=round(layers * router * plain),
-            expert=round(layers * self.num_experts * (matrices + biases)),
-            dense_ffn=round(layers * ffn),
+            router=round(moe_layers * router * plain),
+            expert=round(moe_layers * self.num_experts * (matrices + biases)),
+            dense_ffn=round((layers - moe_layers) * ffn),
             embedding=round(embedding * plain),
             lm_head=0 if self.tie_word_embeddings else round(embedding * plain),
             norm=round((2 * layers + 1) * hidden * plain),
+            shared_expert=round(moe_layers * shared),
         )
 
     def _widths(self) -> tuple[int, int]:
         return self.num_heads * self.head_dim, self.num_kv_heads * self.head_dim
 
+    def _attention_matrices(self) -> int:
+        """Weights of the attention projections of one layer."""
+        if self.latent:
+            heads = self.num_heads * self.latent.head_projections(self.hidden_size)
+            return heads + self.latent.down_projections(self.hidden_size)
+        return 2 * self.hidden_size * sum(self._widths())
+
     def _attention_extras(self) -> int:
         """Unquantised attention parameters of one layer: biases, norms, sinks."""
+        if self.latent:
+            return self.latent.norms
         width, kv_width = self._widths()
         biases = self.qkv_bias * (width + 2 * kv_width)
         biases += self.output_bias * self.hidden_size

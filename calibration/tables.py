@@ -102,6 +102,16 @@ class KernelTables:
         """Name of the pack, such as "h100_sxm" or "h100_sxm.sglang"."""
         return pack_name(self.gpu, self.framework)
 
+    def beside(self, framework: str) -> KernelTables | None:
+        """The same GPU's tables of another framework in the same set, if it has them.
+
+        Raises:
+            ConfigError: if their file is missing or corrupt.
+        """
+        if pack_name(self.gpu, framework) not in read_provenance(self.data_dir):
+            return None
+        return load_tables(self.gpu, self.data_dir, framework)
+
     @property
     def version(self) -> str:
         """Whose GEMM kernels were timed, such as "vllm 0.24.0" or "vllm, my.csv"."""

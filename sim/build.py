@@ -190,7 +190,9 @@ def build_machine(config: Config, profile: EngineProfile | None = None) -> Machi
             if shape.is_moe
             else None
         ),
-        work=model_work(deployment, kernels.elementwise_work()[1]),
+        work=model_work(
+            deployment, kernels.elementwise_row_bytes, kernels.absorbed_chunk_tokens
+        ),
         host=profile.host,
         padded=profile.padded,
         power=power,
@@ -207,7 +209,7 @@ def build_machine(config: Config, profile: EngineProfile | None = None) -> Machi
         power=power,
         num_blocks=_num_blocks(config, device, deployment),
         tables=tables.version,
-        calibration_sha256=_calibration_hash(tables, profile, device, skew),
+        calibration_sha256=_calibration_hash(kernels.packs, profile, device, skew),
     )
 
 
@@ -288,9 +290,12 @@ def _num_blocks(config: Config, device: Gpu, deployment: Deployment) -> int:
 
 
 def _calibration_hash(
-    tables: KernelTables, profile: EngineProfile, device: Gpu, skew: RoutingSkew
+    packs: tuple[KernelTables, ...],
+    profile: EngineProfile,
+    device: Gpu,
+    skew: RoutingSkew,
 ) -> str:
-    rooflines = sha256(read_file(roofline_file(tables.data_dir)))
+    rooflines = sha256(read_file(roofline_file(packs[0].data_dir)))
     values = (repr(profile), repr(device), repr(skew))
-    text = "\n".join((tables.sha256, rooflines, *values))
+    text = "\n".join((*(pack.sha256 for pack in packs), rooflines, *values))
     return sha256(text.encode())

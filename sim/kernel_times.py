@@ -20,14 +20,15 @@ class KernelTimes(Protocol):
     """Times of one model's kernels on one GPU of a tensor-parallel group.
 
     Rows are tokens; every time is that of the slowest GPU of the group, as an integer
-    number of nanoseconds.
+    number of nanoseconds. ``leading`` asks for a layer of the model's leading kind
+    (see :class:`sim.model_work.LayerKind`).
     """
 
-    def linear(self, rows: int) -> Timed:
-        """Attention projections, router and dense FFN of one layer."""
+    def linear(self, rows: int, *, leading: bool = False) -> Timed:
+        """Attention projections, router, shared and dense FFN of one layer."""
         ...
 
-    def elementwise(self, rows: int) -> Timed:
+    def elementwise(self, rows: int, *, leading: bool = False) -> Timed:
         """Norms, rotary embedding and activation functions of one layer."""
         ...
 

@@ -9,8 +9,8 @@ from typing import Any, Final, NamedTuple, Protocol
 import numpy as np
 
 from sim.energy import PowerModel
-from sim.kernel_times import KernelTimes
-from sim.model_work import ModelWork, attended_pairs
+from sim.kernel_times import KernelTimes, Timed
+from sim.model_work import LayerKind, ModelWork
 from sim.plan import LayerSpan, StepPlan
 from sim.step import DecodeCosts, Int64, StepCost
 
@@ -79,7 +79,13 @@ class _Attention(NamedTuple):
     ns: int
     extrapolated_ns: int
     kv_bytes: int
+    activation_bytes: int
     flops: int
+
+    @property
+    def hbm_bytes(self) -> int:
+        """Keys, values and activations."""
+        return self.kv_bytes + self.activation_bytes
 
 
 class _DecodeAttention(NamedTuple):
@@ -97,8 +103,8 @@ class StepCostModel:
     Per span and layer: projections, norms, attention of each prompt chunk with its
     prefix, attention of the decode batch over its context, experts or dense FFN, and
     all-reduces; per iteration: embedding, LM head, sampling and host overhead. Rows
-    are padded to the engine's CUDA-graph sizes. Costs of rows repeat and are kept;
-    attention, which changes every iteration, is computed.
+    are padded to the engine's CUDA-graph sizes. Costs of rows repeat and are kept by
+    kind of layer; attention, which changes every iteration, is computed.
 
     Args:
         kernels: Kernel times of the model on one GPU.
@@ -128,7 +134,7 @@ class StepCostModel:
         self._padded = padded
         self._power = power
         self._kernel_factor = kernel_factor
-        self._layers: dict[tuple[int, tuple[int, ...]], _RowCost] = {}
+        self._layers: dict[tuple[object, ...], _RowCost] = {}
         self._rows: dict[tuple[object, ...], _RowCost] = {}
         self._prefill: dict[tuple[object, ...], _Attention] = {}
 
@@ -144,7 +150,7 @@ class StepCostModel:
         energy = self._power.split(
             duration_ns=duration_ns,
             wait_ns=wait_ns,
-            hbm_bytes=rows.hbm_bytes + attention.kv_bytes,
+            hbm_bytes=rows.hbm_bytes + attention.hbm_bytes,
             flops=flops,
         )
         return StepCost(
@@ -157,7 +163,7 @@ class StepCostModel:
             rows.expert_weight_bytes,
             rows.other_weight_bytes,
             attention.kv_bytes,
-            rows.activation_bytes,
+            rows.activation_bytes + attention.activation_bytes,
             rows.link_bytes,
             flops,
             energy.run_j,
@@ -245,39 +251,64 @@ class StepCostModel:
         for span in spans:
             tokens = tuple([chunk.tokens for chunk in span.prefill])
             layers[tokens] = layers.get(tokens, 0) + span.last - span.first
-        key = (decoding, len(spans[0].prefill), *layers.items())
+        key: tuple[object, ...] = (decoding, len(spans[0].prefill), *layers.items())
+        if len(self._work.kinds) > 1:
+            key += self._other_kinds(spans)
         known = self._rows.get(key)
         if known is None:
             _bound(self._rows)
             known = self._rows[key] = self._sum_rows(plan, decoding)
         return known
 
+    def _other_kinds(self, spans: Sequence[LayerSpan]) -> tuple[object, ...]:
+        """Layers of all kinds but the first, with what runs through them."""
+        return tuple(
+            (kind.leading, layers, tuple(chunk.tokens for chunk in span.prefill))
+            for kind in self._work.kinds[1:]
+            for span in spans
+            if (layers := kind.layers(span.first, span.last))
+        )
+
     def _sum_rows(self, plan: StepPlan, decoding: int) -> _RowCost:
         parts = [self._head(plan, decoding)]
         for span in plan.spans:
             tokens = tuple(chunk.tokens for chunk in span.prefill)
-            if tokens or decoding:
-                layer = self._layer(decoding, tokens)
-                parts.append(_RowCost(*(span.layers * value for value in layer)))
+            if not tokens and not decoding:
+                continue
+            for kind in self._work.kinds:
+                if layers := kind.layers(span.first, span.last):
+                    layer = self._layer(kind, decoding, tokens)
+                    parts.append(_RowCost(*(layers * value for value in layer)))
         return _RowCost(*map(sum, zip(*parts, strict=True)))
 
-    def _layer(self, decoding: int, chunks: tuple[int, ...]) -> _RowCost:
+    def _layer(
+        self, kind: LayerKind, decoding: int, chunks: tuple[int, ...]
+    ) -> _RowCost:
         """One layer for decodes and chunks of prompts, attention apart."""
-        key = (decoding, chunks)
+        key = (kind.leading, decoding, chunks)
         known = self._layers.get(key)
         if known is None:
             _bound(self._layers)
-            known = self._layers[key] = self._layer_cost(decoding, chunks)
+            known = self._layers[key] = self._layer_cost(kind, decoding, chunks)
         return known
 
-    def _layer_cost(self, decoding: int, chunks: tuple[int, ...]) -> _RowCost:
+    def _layer_cost(
+        self, kind: LayerKind, decoding: int, chunks: tuple[int, ...]
+    ) -> _RowCost:
         kernels, work = self._kernels, self._work
         rows = decoding + sum(chunks)
         run, graph = self._padded(rows)
         reduce = kernels.all_reduce(run, graph=graph)
-        touched = self._coverage.touched(decoding, chunks) if self._coverage else 0.0
-        experts = kernels.experts(run, touched)
-        timed = (kernels.linear(run), kernels.elementwise(run), experts)
+        touched, experts = 0.0, Timed(0)
+        if not kind.leading:
+            if self._coverage:
+                touched = self._coverage.touched(decoding, chunks)
+            experts = kernels.experts(run, touched)
+        timed = (
+            kernels.linear(run, leading=kind.leading),
+            kernels.elementwise(run, leading=kind.leading),
+            experts,
+        )
         wait_ns = work.reductions * reduce.ns
         outside = work.reductions * reduce.extrapolated_ns
         return _RowCost(
@@ -287,10 +318,10 @@ class StepCostModel:
             extrapolated_experts_ns=experts.extrapolated_ns,
             extrapolated_head_ns=0,
             expert_weight_bytes=round(touched * work.expert_bytes),
-            other_weight_bytes=work.layer_weight_bytes,
-            activation_bytes=rows * work.row_activation_bytes,
+            other_weight_bytes=kind.weight_bytes,
+            activation_bytes=rows * kind.row_activation_bytes,
             link_bytes=rows * work.reductions * work.all_reduce_bytes,
-            flops=rows * work.row_flops,
+            flops=rows * kind.row_flops,
         )
 
     def _head(self, plan: StepPlan, decoding: int) -> _RowCost:
@@ -326,16 +357,17 @@ class StepCostModel:
     def _attention(
         self, plan: StepPlan, decoding: int, context_tokens: int
     ) -> _Attention:
-        ns = outside = kv_bytes = flops = 0
+        ns = outside = kv_bytes = activation_bytes = flops = 0
         for span in plan.spans:
             if span.prefill:
                 part = self._prefill_attention(span)
                 ns += part.ns
                 outside += part.extrapolated_ns
                 kv_bytes += part.kv_bytes
+                activation_bytes += part.activation_bytes
                 flops += part.flops
         if not (decoding and plan.spans[0].decode):
-            return _Attention(ns, outside, kv_bytes, flops)
+            return _Attention(ns, outside, kv_bytes, activation_bytes, flops)
         work = self._work
         for layers, window in self._window_groups(0, work.num_layers):
             timed = self._kernels.decode_attention(
@@ -345,8 +377,8 @@ class StepCostModel:
             outside += layers * timed.extrapolated_ns
             seen = min(context_tokens, decoding * window) if window else context_tokens
             kv_bytes += layers * (seen + decoding) * work.kv_bytes
-            flops += layers * seen * work.pair_flops
-        return _Attention(ns, outside, kv_bytes, flops)
+            flops += layers * seen * work.decode_pair_flops
+        return _Attention(ns, outside, kv_bytes, activation_bytes, flops)
 
     def _window_groups(self, first: int, last: int) -> list[tuple[int, int]]:
         """(layers, window) of the layers with full and with windowed attention."""
@@ -370,7 +402,7 @@ class StepCostModel:
     ) -> _Attention:
         chunks = tuple((chunk.start, chunk.tokens) for chunk in span.prefill)
         work = self._work
-        ns = outside = kv_bytes = flops = 0
+        ns = outside = kv_bytes = activation_bytes = flops = 0
         for layers, window in groups:
             timed = self._kernels.prefill_attention(chunks, windowed=window > 0)
             ns += layers * timed.ns
@@ -379,9 +411,9 @@ class StepCostModel:
                 read = min(prefix, window) if window else prefix
                 # Keys and values: the prefix is read, the chunk written and read.
                 kv_bytes += layers * (read + 2 * tokens) * work.kv_bytes
-                pairs = attended_pairs(prefix, tokens, window)
-                flops += layers * pairs * work.pair_flops
-        return _Attention(ns, outside, kv_bytes, flops)
+                activation_bytes += layers * work.expanded_bytes(prefix, tokens)
+                flops += layers * work.prefill_flops(prefix, tokens, window)
+        return _Attention(ns, outside, kv_bytes, activation_bytes, flops)
 
     def _decode_attention_many(
         self, decoding: int, contexts: Int64
@@ -397,7 +429,7 @@ class StepCostModel:
             outside = outside + layers * each_ns * beyond
             seen = np.minimum(contexts, decoding * window) if window else contexts
             kv_bytes = kv_bytes + layers * work.kv_bytes * (seen + decoding)
-            flops = flops + layers * work.pair_flops * seen
+            flops = flops + layers * work.decode_pair_flops * seen
         return _DecodeAttention(ns, outside, kv_bytes, flops)
 
 

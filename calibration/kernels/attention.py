@@ -11,6 +11,7 @@ import numpy.typing as npt
 from calibration.hardware import Gpu
 from calibration.kernels.interpolate import LogLogCurve, LogLogGrid
 from calibration.kernels.what_if import Work
+from calibration.kernels.work_span import WorkSpan
 from calibration.tables import KernelTables
 from sim.errors import ConfigError
 from sim.kernel_times import Timed
@@ -105,12 +106,7 @@ class PrefillAttention:
         )
         self._longest = int(sizes[-1])
         self._shape = shape
-        fit = gpu.prefill
-        self._t0_ns = fit.t0_us * 1e3
-        self._ns_per_flop = 1e9 / (fit.peak_fraction * gpu.flops("bfloat16"))
-        self._ns_per_key = fit.tau_ns_per_key
-        self._ns_per_byte = 1e9 / (fit.hbm_fraction * gpu.hbm_bandwidth_bytes_per_s)
-        self._q = fit.exponent
+        self._span = WorkSpan(gpu)
         self._scales: dict[int, tuple[float, bool]] = {}
 
     def at(self, chunks: Sequence[tuple[int, int]]) -> Timed:
@@ -125,7 +121,7 @@ class PrefillAttention:
             span = max(span, chunk_span)
             scaled += chunk_work * scale
             outside = outside or beyond
-        ns = round(self._bound(work, span, traffic) * scaled / work)
+        ns = round(self._span.at(work, span, traffic) * scaled / work)
         return Timed(ns, ns if outside else 0)
 
     def work(self, chunks: Sequence[tuple[int, int]]) -> Work:
@@ -146,16 +142,7 @@ class PrefillAttention:
     def _bounds(self, prefix: int, tokens: int) -> tuple[float, float, float]:
         work, window = self._chunk_work(prefix, tokens), self._shape.window
         longest = min(prefix + tokens, window) if window else prefix + tokens
-        return (
-            work.flops * self._ns_per_flop,
-            longest * self._ns_per_key,
-            work.hbm_bytes * self._ns_per_byte,
-        )
-
-    def _bound(self, work: float, span: float, traffic: float) -> float:
-        q = self._q
-        bound: float = (work**q + span**q + traffic**q) ** (1 / q)
-        return self._t0_ns + bound
+        return self._span.bounds(work.flops, longest, work.hbm_bytes)
 
     def _scale(self, tokens: int) -> tuple[float, bool]:
         known = self._scales.get(tokens)
@@ -163,7 +150,7 @@ class PrefillAttention:
             edge = min(tokens, self._longest)
             table_ns = self._table.at(edge).ns * self._heads_ratio
             known = (
-                table_ns / self._bound(*self._bounds(0, edge)),
+                table_ns / self._span.at(*self._bounds(0, edge)),
                 tokens > self._longest,
             )
             self._scales[tokens] = known

@@ -95,12 +95,19 @@ class LogLogGrid:
             a profiled time.
         grows: Whether time beyond a row's last profiled column grows with the column;
             if not it stays, which is no extrapolation.
+        smooth: Whether times may not fall from column to column.
     """
 
     def __init__(
-        self, rows: Float, columns: Float, times_ns: Float, *, grows: bool = True
+        self,
+        rows: Float,
+        columns: Float,
+        times_ns: Float,
+        *,
+        grows: bool = True,
+        smooth: bool = True,
     ) -> None:
-        filled, limits = _fill(columns, times_ns, grows=grows)
+        filled, limits = _fill(columns, times_ns, grows=grows, smooth=smooth)
         self._grows = grows
         self._limits = limits if grows else [math.inf] * len(limits)
         self._rows = [float(r) for r in rows]
@@ -182,13 +189,16 @@ class LogLogGrid:
         return _rounded(ns, lambda k: self.at(float(rows[k]), float(columns[k])))
 
 
-def _fill(columns: Float, times_ns: Float, *, grows: bool) -> tuple[Float, list[float]]:
+def _fill(
+    columns: Float, times_ns: Float, *, grows: bool, smooth: bool
+) -> tuple[Float, list[float]]:
     """Fill each row's missing tail, in proportion or flat; also return its end."""
     filled = times_ns.copy()
     limits = []
     for row in filled:
         known = np.flatnonzero(np.isfinite(row))
-        row[known] = isotonic(row[known])
+        if smooth:
+            row[known] = isotonic(row[known])
         last = int(known[-1])
         growth = columns[last + 1 :] / columns[last] if grows else 1.0
         row[last + 1 :] = row[last] * growth

@@ -16,8 +16,12 @@ from calibration.kernels.attention import (
     PrefillAttention,
 )
 from calibration.kernels.collectives import Collectives
+from calibration.kernels.dense_gemms import block_scaled, dense_gemms
 from calibration.kernels.experts import Experts, Inefficiency
 from calibration.kernels.gemm import Gemms
+from calibration.kernels.latent_attention import LatentDecode, LatentPrefill
+from calibration.kernels.latent_heads import LatentHeads, absorbed_chunk_tokens
+from calibration.kernels.layer_parts import elementwise, products
 from calibration.kernels.moe_roofline import MoeSlice
 from calibration.kernels.what_if import MachineScale
 from calibration.model_shape import ModelShape
@@ -76,9 +80,10 @@ class ModelKernels:
         self._model = model
         self._scale = scale
         self.tp = tp
-        dense_dtype = "fp8" if dtype == "fp8" else "bfloat16"
         self._weight_bytes = 1 if dtype == "fp8" else 2
-        self._gemms = Gemms(tables, dense_dtype, block=_block(tables, deployment))
+        dense = dense_gemms(tables, model, dtype)
+        self._gemms = dense.gemms
+        self.packs = tuple(dict.fromkeys((tables, dense.tables)))
         self._head_gemms = Gemms(tables, "bfloat16")
         self._collectives = Collectives(
             tables, tp, profile.custom_all_reduce_bytes, scale.link
@@ -91,22 +96,25 @@ class ModelKernels:
             / 1e9
         )
         self._attention = {
-            window > 0: _attention(tables, gpu, deployment, window)
+            window > 0: _attention(tables, gpu, dense.gemms, deployment, window)
             for window in sorted(set(model.layer_windows))
         }
+        self.absorbed_chunk_tokens = absorbed_chunk_tokens(tables, deployment.kv_dtype)
+        # The small kernels of attention are inside the times of profiled modules.
+        self._inside = model.latent is not None and "mla_prefill_module" in tables.names
         self._row_layer_ns = profile.row_layer_ns
         self._prefill_factor = profile.prefill_attention_factor
         self._experts = _experts(tables, deployment, profile) if model.is_moe else None
-        self._projections = _projections(model, tp)
-        self._linear: dict[int, Timed] = {}
+        self._linear: dict[tuple[int, bool], Timed] = {}
         self._last_prefill: dict[bool, tuple[Sequence[tuple[int, int]], Timed]] = {}
 
-    def linear(self, rows: int) -> Timed:
-        """Attention projections, router and dense FFN of one layer."""
-        known = self._linear.get(rows)
+    def linear(self, rows: int, *, leading: bool = False) -> Timed:
+        """Attention projections, router, shared and dense FFN of one layer."""
+        known = self._linear.get((rows, leading))
         if known is None:
-            known = _sum(self._gemm(rows, n, k) for n, k in self._projections)
-            self._linear[rows] = known
+            shapes = products(self._model, self.tp, leading=leading)
+            known = _sum(self._gemm(rows, n, k) for n, k in shapes)
+            self._linear[rows, leading] = known
         return known
 
     def _gemm(self, rows: int, n: int, k: int) -> Timed:
@@ -117,31 +125,23 @@ class ModelKernels:
             flops=2 * rows * n * k,
         )
 
-    def elementwise(self, rows: int) -> Timed:
+    def elementwise(self, rows: int, *, leading: bool = False) -> Timed:
         """Norms, rotary embedding and activation functions of one layer.
 
         Analytic: a constant per kernel plus its bytes at a share of HBM bandwidth,
         and the engine's own small kernels per row.
         """
-        kernels, row_bytes = self.elementwise_work()
+        kernels, row_bytes = self.elementwise_work(leading=leading)
         per_row_ns = row_bytes / self._elementwise_rate + self._row_layer_ns
         return Timed(round(kernels * self._elementwise_ns + rows * per_row_ns))
 
-    def elementwise_work(self) -> tuple[int, int]:
+    def elementwise_work(self, *, leading: bool = False) -> tuple[int, int]:
         """Memory-bound kernels of one layer, and the bytes they move per row."""
-        model = self._model
-        # Two norms fused with the residual add: read both streams, write both.
-        kernels, row_bytes = 2, 2 * 4 * model.hidden_size * _ACTIVATION_BYTES
-        heads = model.num_heads // self.tp + max(model.num_kv_heads // self.tp, 1)
-        per_pass = 2 * heads * model.head_dim * _ACTIVATION_BYTES
-        passes = 2 if model.qk_norm else 1  # rotary embedding, and norms of q and k
-        kernels += passes
-        row_bytes += passes * per_pass
-        if not model.is_moe:
-            inner = model.intermediate_size // self.tp
-            kernels += 1
-            row_bytes += 3 * inner * _ACTIVATION_BYTES
-        return kernels, row_bytes
+        return elementwise(self._model, self.tp, leading=leading, inside=self._inside)
+
+    def elementwise_row_bytes(self, leading: bool) -> int:
+        """Bytes per row of the memory-bound kernels of one layer of a kind."""
+        return self.elementwise_work(leading=leading)[1]
 
     def experts(self, rows: int, touched: float) -> Timed:
         """Routed experts of one layer; zero for dense models."""
@@ -166,8 +166,8 @@ class ModelKernels:
             return known[1]
         prefill, _ = self._attention[windowed]
         timed = prefill.at(chunks)
-        ns = round(timed.ns * self._prefill_factor)
-        timed = Timed(ns, ns if timed.extrapolated_ns else 0)
+        factor = self._prefill_factor
+        timed = Timed(round(timed.ns * factor), round(timed.extrapolated_ns * factor))
         if not self._scale.unchanged:
             work = prefill.work(chunks)
             timed = self._scale.apply(timed, hbm_bytes=work.hbm_bytes, flops=work.flops)
@@ -230,22 +230,21 @@ def _sum(parts: Iterable[Timed]) -> Timed:
     return Timed(ns, extrapolated)
 
 
-def _projections(model: ModelShape, tp: int) -> tuple[tuple[int, int], ...]:
-    """(n, k) of the dense products of one layer on one GPU."""
-    queries = model.num_heads // tp * model.head_dim
-    keys = max(model.num_kv_heads // tp, 1) * model.head_dim
-    hidden = model.hidden_size
-    attention = ((queries + 2 * keys, hidden), (hidden, queries))
-    if model.is_moe:
-        return (*attention, (model.num_experts, hidden))
-    inner = model.intermediate_size // tp
-    return (*attention, (2 * inner, hidden), (hidden, inner))
-
-
 def _attention(
-    tables: KernelTables, gpu: Gpu, deployment: Deployment, window: int
-) -> tuple[PrefillAttention, DecodeAttention]:
+    tables: KernelTables, gpu: Gpu, gemms: Gemms, deployment: Deployment, window: int
+) -> tuple[PrefillAttention | LatentPrefill, DecodeAttention | LatentDecode]:
     model, tp = deployment.model, deployment.tp
+    if model.latent:
+        heads = LatentHeads(
+            latent=model.latent,
+            num_heads=model.num_heads // tp,
+            dtype="fp8" if deployment.dtype == "fp8" else "bfloat16",
+            kv_dtype=deployment.kv_dtype,
+        )
+        return (
+            LatentPrefill(tables, gpu, gemms, heads),
+            LatentDecode(tables, gpu, gemms, heads),
+        )
     shape = AttentionShape(
         num_heads=model.num_heads // tp,
         num_kv_heads=max(model.num_kv_heads // tp, 1),
@@ -254,12 +253,6 @@ def _attention(
         kv_dtype=deployment.kv_dtype,
     )
     return PrefillAttention(tables, gpu, shape), DecodeAttention(tables, shape)
-
-
-def _block(tables: KernelTables, deployment: Deployment) -> bool:
-    """Whether block-scaled fp8 kernels run; SGLang's fp8 experts always are."""
-    scaled = deployment.dtype == "fp8" and deployment.model.fp8_block
-    return scaled and "gemm_block" in tables.names
 
 
 def _experts(
@@ -276,11 +269,19 @@ def _experts(
     )
     inter = model.moe_intermediate_size // moe_tp
     table = profile.moe_table(tables.gpu, model.num_experts, inter)
-    if _block(tables, deployment) and "moe_block" in tables.names:
+    if model.latent and _holds(tables, "moe_deepseek", deployment.dtype):
+        table = "moe_deepseek"
+    elif block_scaled(tables, model, deployment.dtype) and "moe_block" in tables.names:
         table = "moe_block"
     # Measured on the untuned kernel; a tuned one is another kernel.
     factors = profile.moe if table == "moe_untuned" else Inefficiency()
     return Experts(tables, table, deployment.dtype, moe_slice, factors)
+
+
+def _holds(tables: KernelTables, table: str, dtype: str) -> bool:
+    """Whether a table exists and has rows in a weight format."""
+    known = table in tables.names
+    return known and bool((tables.columns(table)["dtype"] == dtype).any())
 
 
 def _check_split(model: ModelShape, tp: int, ep: int) -> None:
@@ -297,6 +298,11 @@ def _check_split(model: ModelShape, tp: int, ep: int) -> None:
     width = model.moe_intermediate_size if model.is_moe else model.intermediate_size
     if width % (tp // ep):
         raise ConfigError(f"{key}: must divide the FFN width {width} of {model.name}")
+    for width in (model.intermediate_size, model.shared_intermediate_size):
+        if width % tp:
+            raise ConfigError(
+                f"{key}: must divide the dense FFN width {width} of {model.name}"
+            )
     if ep > 1 and (not model.is_moe or model.num_experts % ep):
         raise ConfigError(
             f"parallel.expert_parallel_size = {ep}: must divide the"

@@ -92,11 +92,16 @@ def test_native_format() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kv_lora_rank": 512}, "kv_lora_rank = 512: multi-head latent attention"),
-        ({"first_k_dense_replace": 3}, "first_k_dense_replace = 3: dense layers"),
+        ({"kv_lora_rank": 512}, "qk_nope_head_dim = missing: must be an integer"),
+        ({"first_k_dense_replace": 4}, "first_k_dense_replace = 4: .*from 0 to 3"),
+        ({"index_topk": 2048}, "index_topk = 2048: sparse attention"),
         ({"decoder_sparse_step": 2}, "decoder_sparse_step = 2: dense layers"),
         ({"mlp_only_layers": [0]}, "mlp_only_layers = a list: dense layers"),
-        ({"n_shared_experts": 1}, "n_shared_experts = 1: shared experts"),
+        ({"n_shared_experts": -1}, "n_shared_experts = -1: .*from 0 to"),
+        (
+            {"shared_expert_intermediate_size": 64},
+            "shared_expert_intermediate_size = 64: gated shared experts",
+        ),
         ({"hidden_act": "gelu"}, 'hidden_act = "gelu": .*without gated SiLU'),
         ({"num_hidden_layers": 0}, "num_hidden_layers = 0: .*from 1 to"),
         ({"num_hidden_layers": 10**9}, "num_hidden_layers = 1000000000: .*to 1000"),

@@ -12,11 +12,11 @@ from sim.plan import PrefillChunk, StepPlan
 class Kernels:
     """Integer closed forms; more than 40 rows, or 90 keys, count as extrapolated."""
 
-    def linear(self, rows: int) -> Timed:
-        return self._timed(7 + 3 * rows, rows > 40)
+    def linear(self, rows: int, *, leading: bool = False) -> Timed:
+        return self._timed((53 if leading else 7) + 3 * rows, rows > 40)
 
-    def elementwise(self, rows: int) -> Timed:
-        return Timed(2 + rows)
+    def elementwise(self, rows: int, *, leading: bool = False) -> Timed:
+        return Timed((59 if leading else 2) + rows)
 
     def experts(self, rows: int, touched: float) -> Timed:
         return self._timed(round(11 * touched) + 5 * rows, rows > 40)
@@ -58,7 +58,11 @@ def padded(rows: int) -> tuple[int, bool]:
 
 @dataclass
 class Literal:
-    """One iteration, layer by layer, kernel by kernel."""
+    """One iteration, layer by layer, kernel by kernel.
+
+    The first ``leading`` layers are dense; chunks of at most ``absorbed`` tokens attend
+    to latents as they are, None for grouped-query attention.
+    """
 
     windows: Sequence[int]
     dense: bool
@@ -74,6 +78,8 @@ class Literal:
     activation_bytes: int = 0
     link_bytes: int = 0
     flops: int = 0
+    leading: int = 0
+    absorbed: int | None = None
 
     def kernel(self, timed: Timed, *, wait: bool = False, of: str = "") -> None:
         self.ns += timed.ns
@@ -98,11 +104,16 @@ class Literal:
             return
         kernels, window = Kernels(), self.windows[layer]
         run, graph = padded(rows)
-        self.kernel(kernels.linear(run))
-        self.kernel(kernels.elementwise(run))
+        leads = layer < self.leading
+        self.kernel(kernels.linear(run, leading=leads))
+        self.kernel(kernels.elementwise(run, leading=leads))
         touched = Routing().touched(decoding, tuple(c.tokens for c in chunks))
-        touched = 0.0 if self.dense else touched
-        self.kernel(kernels.experts(run, touched), of="experts")
+        touched = 0.0 if self.dense or leads else touched
+        if not leads:
+            self.kernel(kernels.experts(run, touched), of="experts")
+        self.other_weight_bytes += 2_000_003 if leads else 1_000_003
+        self.activation_bytes += rows * (103 if leads else 101)
+        self.flops += rows * (223 if leads else 211)
         for _ in range(2):
             self.kernel(kernels.all_reduce(run, graph=graph), wait=True)
             self.link_bytes += rows * 601
@@ -123,22 +134,24 @@ class Literal:
         window: int,
         touched: float,
     ) -> None:
-        rows = decoding + sum(c.tokens for c in chunks)
         self.expert_weight_bytes += round(touched * 10_007.5)
-        self.other_weight_bytes += 1_000_003
-        self.activation_bytes += rows * 101
-        self.flops += rows * 211
         for c in chunks:
             seen = 0
             for position in range(c.start, c.start + c.tokens):
                 seen += min(position + 1, window) if window else position + 1
-            self.flops += seen * 401
+            if self.absorbed is None:
+                self.flops += seen * 401
+            elif c.tokens <= self.absorbed:
+                self.flops += seen * 409
+            else:
+                self.flops += seen * 401 + c.start * 419
+                self.activation_bytes += (c.start + c.tokens) * 421
             read = min(c.start, window) if window else c.start
             self.kv_bytes += (read + 2 * c.tokens) * 503
         seen = min(context, decoding * window) if window else context
         if decoding:
             self.kv_bytes += (seen + decoding) * 503
-            self.flops += seen * 401
+            self.flops += seen * (401 if self.absorbed is None else 409)
 
     def head(self, plan: StepPlan, decoding: int) -> None:
         entering = decoding + sum(c.tokens for c in plan.spans[0].prefill)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sim.energy import PowerModel
-from sim.model_work import ModelWork, attended_pairs
+from sim.model_work import LatentWork, LayerKind, ModelWork, attended_pairs
 from sim.plan import LayerSpan, PrefillChunk, StepPlan
 from sim.step import StepCost
 from sim.step_cost import HostTimes, StepCostModel
@@ -30,23 +30,45 @@ POWER = PowerModel(
 HOST = HostTimes(decode_ns=1000, prefill_ns=2000, mixed_ns=3000, layered_ns=4000)
 
 
-def work(windows: Sequence[int]) -> ModelWork:
+def work(
+    windows: Sequence[int], leading: int = 0, absorbed: int | None = None
+) -> ModelWork:
     """Round numbers per layer; ``windows`` as in the model catalogue, 0 = full."""
-    before = [sum(w > 0 for w in windows[:n]) for n in range(len(windows) + 1)]
-    return ModelWork(
-        num_layers=len(windows),
-        windowed_before=tuple(before),
-        window=max(windows),
-        layer_weight_bytes=1_000_003,
-        expert_bytes=10_007.5,
-        head_weight_bytes=500_009,
+    layers = range(len(windows) + 1)
+    before = [sum(w > 0 for w in windows[:n]) for n in layers]
+    dense = LayerKind(
+        before=tuple(min(n, leading) for n in layers),
+        weight_bytes=2_000_003,
+        row_activation_bytes=103,
+        row_flops=223,
+        leading=True,
+    )
+    rest = LayerKind(
+        before=tuple(max(n - leading, 0) for n in layers),
+        weight_bytes=1_000_003,
         row_activation_bytes=101,
         row_flops=211,
+    )
+    return ModelWork(
+        num_layers=len(windows),
+        kinds=(rest, dense) if leading else (rest,),
+        windowed_before=tuple(before),
+        window=max(windows),
+        expert_bytes=10_007.5,
+        head_weight_bytes=500_009,
         head_flops=307,
         pair_flops=401,
         kv_bytes=503,
         all_reduce_bytes=601,
         gather_bytes=607,
+        latent=None
+        if absorbed is None
+        else LatentWork(
+            absorbed_chunk_tokens=absorbed,
+            absorbed_pair_flops=409,
+            expand_flops=419,
+            expand_bytes=421,
+        ),
     )
 
 
@@ -55,11 +77,13 @@ def model(
     *,
     dense: bool = False,
     host: HostTimes = HOST,
+    leading: int = 0,
+    absorbed: int | None = None,
 ) -> StepCostModel:
     return StepCostModel(
         kernels=Kernels(),
         coverage=None if dense else Routing(),
-        work=work(windows),
+        work=work(windows, leading, absorbed),
         host=host,
         padded=padded,
         power=POWER,
@@ -93,15 +117,23 @@ def iterations(draw: st.DrawFn) -> tuple[list[int], StepPlan, int, int]:
 
 
 @QUICK
-@given(case=iterations(), dense=st.booleans())
+@given(
+    case=iterations(),
+    dense=st.booleans(),
+    leading=st.integers(0, 3),
+    absorbed=st.none() | st.integers(0, 30),
+)
 def test_price_equals_the_literal_loop(
-    case: tuple[list[int], StepPlan, int, int], dense: bool
+    case: tuple[list[int], StepPlan, int, int],
+    dense: bool,
+    leading: int,
+    absorbed: int | None,
 ) -> None:
     """Time, waits, extrapolation, bytes, links and FLOPs, to the last unit."""
     windows, plan, decoding, context = case
-    literal = Literal(windows, dense)
+    literal = Literal(windows, dense, leading=leading, absorbed=absorbed)
     literal.run(plan, decoding, context)
-    pricer = model(windows, dense=dense)
+    pricer = model(windows, dense=dense, leading=leading, absorbed=absorbed)
     cost = pricer.price(plan, decoding, context)
     host_ns = cost.duration_ns - literal.ns
     assert host_ns in (1000, 2000, 3000, 4000)
@@ -262,3 +294,16 @@ def test_power_cap_is_applied() -> None:
     )
     cost = pricer.price(StepPlan((LayerSpan(0, 2),)), 4, 40)
     assert cost.energy_j == pytest.approx(2 * 1.0 * cost.duration_ns * 1e-9)
+
+
+def test_costs_kept_for_one_kind_are_not_taken_for_another() -> None:
+    """A chunk in the two dense layers, then in the last two: as many layers each."""
+    chunk = (PrefillChunk(0, 0, 9),)
+    first = StepPlan((LayerSpan(0, 2, chunk), LayerSpan(2, 6)))
+    last = StepPlan((LayerSpan(0, 4), LayerSpan(4, 6, chunk)))
+    windows = (0,) * 6
+    pricer = model(windows, leading=2)
+    for plan in (first, last, first):
+        fresh = model(windows, leading=2).price(plan, 5, 50)
+        assert pricer.price(plan, 5, 50) == fresh
+    assert pricer.price(first, 5, 50) != pricer.price(last, 5, 50)
