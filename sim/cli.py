@@ -15,6 +15,7 @@ import typer
 
 from sim.cli_calibrate import calibrate
 from sim.cli_options import (
+    Check,
     ConfigFile,
     Iterations,
     Jobs,
@@ -105,6 +106,7 @@ def compare(  # noqa: PLR0913, PLR0917  (options are arguments)
     as_json: Json = False,
     quiet: Quiet = False,
     iterations: Iterations = False,
+    check: Check = False,
 ) -> None:
     """Compare scheduling policies on the same requests, at several request rates.
 
@@ -125,7 +127,13 @@ def compare(  # noqa: PLR0913, PLR0917  (options are arguments)
         profile=profile,
     )
     compare_command(
-        plan, out, jobs=jobs, as_json=as_json, quiet=quiet, iterations=iterations
+        plan,
+        out,
+        jobs=jobs,
+        as_json=as_json,
+        quiet=quiet,
+        iterations=iterations,
+        check=check,
     )
 
 
@@ -133,6 +141,7 @@ def compare(  # noqa: PLR0913, PLR0917  (options are arguments)
     epilog=examples(
         "servescope run",
         "servescope run my.toml --out results --iterations",
+        "servescope run my.toml --check",
         "servescope run --set engine.scheduler=orca --set workload.request_rate=1.5",
     )
 )
@@ -143,18 +152,27 @@ def run(
     as_json: Json = False,
     quiet: Quiet = False,
     iterations: Iterations = False,
+    check: Check = False,
 ) -> None:
     """Simulate one configuration.
 
     Writes result.json (the keys of vllm bench serve, and energy, traffic and cost),
-    config.toml, requests.csv.gz and timeseries.csv.gz.
+    config.toml, requests.csv.gz and timeseries.csv.gz. A run that breaks an invariant
+    leaves failed.toml and prints the command that replays it.
     """
     from sim.build import check_registered
     from sim.cli_run import run_command
     from sim.config_file import load_config
 
     loaded = load_config(config, overrides or (), check=check_registered)
-    run_command(loaded, out, as_json=as_json, quiet=quiet, iterations=iterations)
+    run_command(
+        loaded,
+        out,
+        as_json=as_json,
+        quiet=quiet,
+        iterations=iterations,
+        check=check,
+    )
 
 
 @app.command(

@@ -72,15 +72,23 @@ def compare_command(
     as_json: bool,
     quiet: bool,
     iterations: bool,
+    check: bool = False,
 ) -> None:
     """Run a planned comparison, write its files to ``out`` and print its tables.
 
     Raises:
         ConfigError: If a file cannot be written.
-        SimulationError: If a scheduler breaks an invariant.
+        SimulationError: If a scheduler or the engine breaks an invariant.
     """
     with progress("runs", len(plan.runs), quiet=quiet) as one_more:
-        result = compare(plan, out, jobs=jobs, iterations=iterations, on_done=one_more)
+        result = compare(
+            plan,
+            out,
+            jobs=jobs,
+            iterations=iterations,
+            on_done=one_more,
+            check=check,
+        )
     warn([*result.points, *result.further])
     if as_json:
         print_json({"points": result.points, "paired": result.paired})

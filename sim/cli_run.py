@@ -12,7 +12,7 @@ from rich.table import Table
 
 from sim.cli_output import print_json, progress, warn
 from sim.config import Config
-from sim.results import make_directory, write_run
+from sim.results import make_directory, replayable, write_run
 from sim.runner import PreparedRun, prepare, run_prepared
 from sim.summary import Summary
 from sim.units import ms_from_ns
@@ -42,21 +42,30 @@ _FIGURES: Final = (
 
 
 def run_command(
-    config: Config, out: Path, *, as_json: bool, quiet: bool, iterations: bool
+    config: Config,
+    out: Path,
+    *,
+    as_json: bool,
+    quiet: bool,
+    iterations: bool,
+    check: bool = False,
 ) -> None:
     """Run a configuration, write its files to ``out`` and print a short table.
 
     Raises:
         ConfigError: If it cannot run, before anything is written.
-        SimulationError: If the scheduler breaks an invariant.
+        SimulationError: If the scheduler or the engine breaks an invariant.
     """
     prepared = prepare(config)
     make_directory(out)
     if not quiet:
         typer.echo(start_note(prepared), err=as_json)
     total = len(prepared.workload.requests)
-    with progress("requests", total, quiet=quiet) as one_more:
-        result = run_prepared(prepared, one_more)
+    with (
+        progress("requests", total, quiet=quiet) as one_more,
+        replayable(config, out),
+    ):
+        result = run_prepared(prepared, one_more, check=check)
     write_run(out, result, iterations=iterations)
     warn([result.summary])
     if as_json:

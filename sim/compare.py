@@ -22,7 +22,7 @@ from sim.errors import ConfigError
 from sim.files import write_csv_atomic
 from sim.paired import METRICS, PAIRED_COLUMNS, paired_differences
 from sim.point import Point
-from sim.results import make_directory, remove, write_run
+from sim.results import make_directory, remove, replayable, write_run
 from sim.runner import run_config
 from sim.summary import Summary
 from sim.tradeoff import LAYERED_PREFILL, Setting, plan_tradeoff
@@ -135,6 +135,7 @@ def compare(
     jobs: int | None = None,
     iterations: bool = False,
     on_done: Callable[[], None] = lambda: None,
+    check: bool = False,
 ) -> Comparison:
     """Run a plan; write its runs, their tables and figures.
 
@@ -150,15 +151,18 @@ def compare(
         jobs: Processes; None for one per core.
         iterations: Also write each run's iterations.
         on_done: Called as each run finishes.
+        check: Watch every invariant of ``sim.checks``; the results are the same.
 
     Raises:
         ConfigError: If a file cannot be written.
-        SimulationError: If a scheduler breaks an invariant.
+        SimulationError: If a scheduler or the engine breaks an invariant.
     """
     make_directory(directory)
     for name in (COMPARE_FILE, PAIRED_FILE, TRADEOFF_FILE):
         remove(directory / name)
-    tasks = [delayed(_run_point)(point, directory, iterations) for point in plan.runs]
+    tasks = [
+        delayed(_run_point)(point, directory, iterations, check) for point in plan.runs
+    ]
     summaries: dict[str, Summary] = {}
     requests: dict[str, pd.DataFrame] = {}
     processes = min(jobs or cpu_count(), len(tasks))
@@ -202,10 +206,12 @@ def _tradeoff_frame(
 
 
 def _run_point(
-    point: Point, directory: Path, iterations: bool
+    point: Point, directory: Path, iterations: bool, check: bool
 ) -> tuple[str, Summary, pd.DataFrame]:
-    result = run_config(point.config)
-    write_run(directory / point.folder, result, iterations=iterations)
+    folder = directory / point.folder
+    with replayable(point.config, folder):
+        result = run_config(point.config, check=check)
+    write_run(folder, result, iterations=iterations)
     return point.folder, result.summary, result.requests[["id", *METRICS]]
 
 

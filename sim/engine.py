@@ -26,6 +26,9 @@ class Engine:
     :meth:`begin` at its start and :meth:`finish` at its end.
 
     Attributes:
+        scheduler: The policy.
+        limits: The engine's options.
+        num_blocks: KV blocks in all.
         waiting: Requests not admitted, first come first served.
         prefilling: Admitted prompts in progress, by request id.
         decoding: Decoding requests.
@@ -36,7 +39,7 @@ class Engine:
     def __init__(
         self, scheduler: Scheduler, limits: EngineLimits, num_blocks: int
     ) -> None:
-        self._scheduler = scheduler
+        self.scheduler = scheduler
         self.limits = limits
         self.num_blocks = num_blocks
         self.free_blocks = num_blocks
@@ -69,7 +72,7 @@ class Engine:
         if prompt_tokens > longest:
             limit = f"max_model_len - 1 = {longest}"
             return f"prompt of {prompt_tokens} tokens exceeds {limit}"
-        return self._scheduler.reject_reason(prompt_tokens)
+        return self.scheduler.reject_reason(prompt_tokens)
 
     def plan(self) -> StepPlan:
         """Ask the scheduler for the next iteration and check its answer.
@@ -85,8 +88,8 @@ class Engine:
             free_blocks=self.free_blocks,
             newest_decoding=self.decoding.newest_first,
         )
-        plan = self._scheduler.plan(view)
-        check_plan(plan, view, self.limits, stall_free=self._scheduler.stall_free)
+        plan = self.scheduler.plan(view)
+        check_plan(plan, view, self.limits, stall_free=self.scheduler.stall_free)
         return plan
 
     def repeats(self, plan: StepPlan) -> int:
@@ -97,7 +100,7 @@ class Engine:
         """
         spans, batch = plan.spans, self.decoding
         alone = len(spans) == 1 and not spans[0].prefill and spans[0].decode
-        if not (alone and batch.size and self._scheduler.steady) or plan.preempted:
+        if not (alone and batch.size and self.scheduler.steady) or plan.preempted:
             return 1
         return min(batch.steps_to_completion(), batch.steps_within(self.free_blocks))
 

@@ -60,10 +60,11 @@ class IterationLog:
     ) -> None:
         """Record an iteration that has begun; its end follows from its cost."""
         decoding = engine.decoding.size
+        decodes = decoding if plan.spans[0].decode else 0
         end_ns = start_ns + cost.duration_ns
         self.start_ns.append(start_ns)
         self.end_ns.append(end_ns)
-        if decoding and plan.spans[0].decode:
+        if decodes:
             self.decode_end_ns.append(end_ns)
         self.running.append(decoding + len(engine.prefilling))
         self.waiting.append(len(engine.waiting))
@@ -73,7 +74,7 @@ class IterationLog:
             for chunk in span.prefill:
                 layer_tokens += span.layers * chunk.tokens
         self.prefill_layer_tokens.append(layer_tokens)
-        self.decode_tokens.append(decoding)
+        self.decode_tokens.append(decodes)
         self.energy_j.append(cost.energy_j)
         self._counts.extend(cost[:NUM_COUNTS])  # type: ignore[arg-type]
         self._joules.extend(cost[NUM_COUNTS:])

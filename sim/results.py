@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,7 +15,7 @@ from sim.build import Machine
 from sim.config import Config
 from sim.config_errors import one_line
 from sim.config_text import config_toml
-from sim.errors import ConfigError
+from sim.errors import ConfigError, SimulationError
 from sim.files import write_atomic, write_csv_gz_atomic, write_json_atomic
 from sim.iteration_log import IterationLog
 from sim.metrics import latency_sample
@@ -28,6 +30,7 @@ RESULT_FILE: Final = "result.json"
 REQUESTS_FILE: Final = "requests.csv.gz"
 TIMESERIES_FILE: Final = "timeseries.csv.gz"
 ITERATIONS_FILE: Final = "iterations.csv.gz"
+FAILED_FILE: Final = "failed.toml"
 
 _ITERATION_COLUMNS: Final = (
     "start_ns",
@@ -89,7 +92,7 @@ def write_run(directory: Path, result: RunResult, *, iterations: bool = False) -
     Raises:
         ConfigError: If a file cannot be written.
     """
-    for name in (RESULT_FILE, ITERATIONS_FILE):
+    for name in (RESULT_FILE, ITERATIONS_FILE, FAILED_FILE):
         remove(directory / name)
     write_atomic(directory / CONFIG_FILE, config_toml(result.config).encode())
     write_csv_gz_atomic(directory / REQUESTS_FILE, result.requests)
@@ -97,6 +100,23 @@ def write_run(directory: Path, result: RunResult, *, iterations: bool = False) -
     if iterations:
         write_csv_gz_atomic(directory / ITERATIONS_FILE, result.iterations)
     write_json_atomic(directory / RESULT_FILE, result.summary)
+
+
+@contextmanager
+def replayable(config: Config, directory: Path) -> Iterator[None]:
+    """Let a failed simulation leave its configuration, and name the replay.
+
+    Raises:
+        SimulationError: As the simulation, with the command that shows it again.
+    """
+    try:
+        yield
+    except SimulationError as error:
+        make_directory(directory)
+        path = directory / FAILED_FILE
+        write_atomic(path, config_toml(config).encode())
+        again = f"servescope run {shlex.quote(one_line(str(path)))} --check"
+        raise error.replayed_by(again) from error
 
 
 def make_directory(directory: Path) -> None:

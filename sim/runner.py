@@ -21,6 +21,8 @@ from sim.build import (
     build_workload_of,
     check_registered,
 )
+from sim.checks import run_checker
+from sim.checks.results import Finished, check_result
 from sim.config import Config
 from sim.results import RunResult, run_result
 from workloads.workload import Workload
@@ -53,31 +55,46 @@ def prepare(config: Config) -> PreparedRun:
 
 
 def run_prepared(
-    prepared: PreparedRun, on_done: Callable[[], None] | None = None
+    prepared: PreparedRun,
+    on_done: Callable[[], None] | None = None,
+    *,
+    check: bool = False,
 ) -> RunResult:
     """Run what was prepared; every call starts from an empty, idle cluster.
 
     Args:
         prepared: What to run.
         on_done: Called as each request finishes or is rejected.
+        check: Watch every invariant of ``sim.checks``; the result is the same.
 
     Raises:
-        SimulationError: If the scheduler breaks an invariant.
+        SimulationError: If the scheduler or the engine breaks an invariant.
     """
     config, machine, workload = prepared.config, prepared.machine, prepared.workload
-    run = build_cluster(config, machine, workload).run(workload.requests, on_done)
-    return run_result(config, machine, workload, run)
+    cluster = build_cluster(config, machine, workload)
+    observer = run_checker() if check else None
+    run = cluster.run(workload.requests, on_done, observer)
+    result = run_result(config, machine, workload, run)
+    if check:
+        check_result(Finished(machine, workload, run, result))
+    return result
 
 
-def run_config(config: Config, on_done: Callable[[], None] | None = None) -> RunResult:
+def run_config(
+    config: Config,
+    on_done: Callable[[], None] | None = None,
+    *,
+    check: bool = False,
+) -> RunResult:
     """Simulate a configuration.
 
     Args:
         config: What to run.
         on_done: Called as each request finishes or is rejected.
+        check: As :func:`run_prepared`.
 
     Raises:
         ConfigError: As :func:`prepare`.
         SimulationError: As :func:`run_prepared`.
     """
-    return run_prepared(prepare(config), on_done)
+    return run_prepared(prepare(config), on_done, check=check)

@@ -86,6 +86,14 @@ class DecodeCosts:
     counts: tuple[int | Int64, ...]
     energy_j: Float64
 
+    def total(self, steps: int) -> StepCost:
+        """Sum over the first ``steps`` of them."""
+        counts = [
+            each * steps if isinstance(each, int) else int(each[:steps].sum())
+            for each in self.counts
+        ]
+        return StepCost(*counts, *self.energy_j[:steps].sum(axis=0).tolist())
+
 
 class StepPricer(Protocol):
     """Prices a plan; pure, so equal arguments give equal costs."""

@@ -4,13 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
+from sim.errors import InvariantError
 from sim.plan import StepPlan
 
 
+class Known:
+    """Base of all that a policy is shown: what it may not know, it cannot read.
+
+    Reading anything else, such as the true output length, breaks the knowledge
+    boundary. Attributes that exist are found before, so this costs nothing.
+    """
+
+    __slots__ = ()
+
+    if not TYPE_CHECKING:  # a type checker is to report unknown attributes itself
+
+        def __getattr__(self, name: str) -> NoReturn:
+            if name.startswith("__"):  # what copy and pickle look for
+                raise AttributeError(name)
+            raise InvariantError(
+                "knowledge-boundary",
+                f"a policy reads {name} of a {type(self).__name__}, which may say"
+                f" {', '.join(self.__slots__)} only",
+                request_id=self.id if "id" in self.__slots__ else None,
+            )
+
+
 @dataclass(frozen=True, slots=True)
-class QueuedRequest:
+class QueuedRequest(Known):
     """A request in the waiting queue.
 
     ``tokens`` must be prefilled before its next token: the prompt, plus whatever it
@@ -23,7 +46,7 @@ class QueuedRequest:
 
 
 @dataclass(slots=True)
-class PrefillState:
+class PrefillState(Known):
     """Progress of one admitted prompt; only the engine writes it.
 
     Attributes:
@@ -62,7 +85,7 @@ class EngineLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class SchedulerView:
+class SchedulerView(Known):
     """One replica as its scheduler sees it, before an iteration.
 
     Attributes:
@@ -90,7 +113,10 @@ class Scheduler(Protocol):
     arrives or finishes or KV blocks run short, so that the engine need not ask again;
     a policy that keeps no count of its own and admits whenever it can is.
     ``stall_free`` promises that every decoding request advances in every iteration;
-    the engine checks the promise on every plan.
+    the engine checks the promise on every plan. ``work_conserving`` promises that no
+    iteration leaves the first waiting request out if a sequence slot, KV blocks and
+    token budget are there for its whole prompt; a policy that waits on purpose says
+    False.
     """
 
     @property
@@ -101,6 +127,11 @@ class Scheduler(Protocol):
     @property
     def stall_free(self) -> bool:
         """Whether each plan decodes every decoding request in all layers."""
+        ...
+
+    @property
+    def work_conserving(self) -> bool:
+        """Whether the first waiting request enters as soon as there is room."""
         ...
 
     def plan(self, view: SchedulerView) -> StepPlan:

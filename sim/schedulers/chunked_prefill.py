@@ -21,6 +21,7 @@ class ChunkedPrefill:
     limits: EngineLimits
     steady: bool = True
     stall_free: bool = True
+    work_conserving: bool = True
 
     def plan(self, view: SchedulerView) -> StepPlan:
         """One span over all layers with a mixed batch."""

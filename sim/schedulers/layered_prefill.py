@@ -33,6 +33,7 @@ class LayeredPrefill:
     group_rule: Callable[[int, int], int]
     steady: bool = True
     stall_free: bool = True
+    work_conserving: bool = False
 
     def plan(self, view: SchedulerView) -> StepPlan:
         """Decode-only layers around the one group that also prefills."""

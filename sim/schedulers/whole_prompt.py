@@ -47,6 +47,7 @@ class Orca:
     limits: EngineLimits
     steady: bool = True
     stall_free: bool = True
+    work_conserving: bool = True
 
     def plan(self, view: SchedulerView) -> StepPlan:
         """One span over all layers with whole prompts and the decode batch."""
@@ -71,6 +72,7 @@ class Static:
     limits: EngineLimits
     steady: bool = True
     stall_free: bool = True
+    work_conserving: bool = False
 
     def plan(self, view: SchedulerView) -> StepPlan:
         """One span over all layers: a new batch's prompts, or its decodes."""

@@ -1,1 +1,1 @@
-"""The SimPy shell: the only package that knows simulated time."""
+"""The shell: the only package that knows simulated time; SimPy is in ``clock``."""

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from simpy import Environment, Event
-
 from sim.engine import Engine
+from sim.errors import SimulationError
+from sim.events import (
+    Arrived,
+    Observer,
+    Queued,
+    Rejected,
+    RunEnded,
+    RunStarted,
+    Sent,
+    engine_state,
+    replica_setup,
+)
 from sim.iteration_log import IterationLog
 from sim.request import Request, RequestRecord
 from sim.routers import Router
-from sim.shell.events import Kind, after, now_ns
+from sim.shell.clock import Clock, Kind, Process
 from sim.shell.replica import Replica
 from sim.step import StepPricer
 
@@ -52,7 +62,7 @@ class Cluster:
         *,
         fast_forward: bool = True,
     ) -> None:
-        self._env = Environment()
+        self._clock = Clock()
         self._router = router
         self._slots = max_concurrency
         self._frontend_ns = frontend_ns
@@ -61,7 +71,7 @@ class Cluster:
         self._on_done: Callable[[], None] = lambda: None
         self._replicas = [
             Replica(
-                self._env,
+                self._clock,
                 engine,
                 pricer,
                 self._finished,
@@ -70,11 +80,20 @@ class Cluster:
             )
             for index, engine in enumerate(engines)
         ]
+        self._observer: Observer | None = None
 
     def run(
-        self, requests: Sequence[Request], on_done: Callable[[], None] | None = None
+        self,
+        requests: Sequence[Request],
+        on_done: Callable[[], None] | None = None,
+        observer: Observer | None = None,
     ) -> ClusterRun:
-        """Serve every request; ``on_done`` is called as each leaves.
+        """Serve every request.
+
+        Args:
+            requests: The workload.
+            on_done: Called as each request finishes or is rejected.
+            observer: Is told every event; changes nothing.
 
         Raises:
             SimulationError: If a scheduler breaks an invariant.
@@ -85,42 +104,72 @@ class Cluster:
             RequestRecord(request=request, arrival_ns=request.arrival_ns, runs=[])
             for request in requests
         )
-        self._env.process(self._arrivals(records))
-        self._env.run()
-        return ClusterRun(records, tuple(r.log for r in self._replicas))
+        logs = tuple(replica.log for replica in self._replicas)
+        self._observe(observer, requests)
+        self._clock.start(self._arrivals(records))
+        try:
+            self._clock.run()
+            if observer is not None:
+                observer.on(RunEnded(self._clock.now_ns, records, logs))
+        except SimulationError as error:
+            raise error.at(self._clock.now_ns) from error
+        return ClusterRun(records, logs)
 
-    def _arrivals(
-        self, records: Sequence[RequestRecord]
-    ) -> Generator[Event, None, None]:
+    def _observe(self, observer: Observer | None, requests: Sequence[Request]) -> None:
+        if observer is None:
+            return
+        self._observer = observer
+        for replica in self._replicas:
+            replica.observer = observer
+        setups = tuple(replica_setup(replica.engine) for replica in self._replicas)
+        observer.on(RunStarted(setups, requests, self._slots, self._frontend_ns))
+
+    def _arrivals(self, records: Sequence[RequestRecord]) -> Process:
         for record in records:
-            delay = record.request.arrival_ns - now_ns(self._env)
-            yield after(self._env, delay, Kind.ARRIVAL)
+            delay = record.request.arrival_ns - self._clock.now_ns
+            yield self._clock.after(delay, Kind.ARRIVAL)
+            if self._observer is not None:
+                now_ns = self._clock.now_ns
+                self._observer.on(Arrived(now_ns, record.request.id))
             self._held.append(record)
             self._send()
 
     def _send(self) -> None:
         while self._held and (self._slots is None or self._slots > 0):
             record = self._held.popleft()
-            record.arrival_ns = now_ns(self._env)
+            record.arrival_ns = self._clock.now_ns
             record.replica = self._router.route(self._outstanding)
             self._outstanding[record.replica] += 1
             if self._slots is not None:
                 self._slots -= 1
+            if self._observer is not None:
+                sent_ns = record.arrival_ns
+                self._observer.on(Sent(sent_ns, record.request.id, record.replica))
             if self._frontend_ns:
-                self._env.process(self._deliver_later(record))
+                self._clock.start(self._deliver_later(record))
             else:
                 self._deliver(record)
 
-    def _deliver_later(self, record: RequestRecord) -> Generator[Event, None, None]:
-        yield after(self._env, self._frontend_ns, Kind.ARRIVAL)
+    def _deliver_later(self, record: RequestRecord) -> Process:
+        yield self._clock.after(self._frontend_ns, Kind.ARRIVAL)
         self._deliver(record)
         self._send()
 
     def _deliver(self, record: RequestRecord) -> None:
         self._replicas[record.replica].submit(record)
+        if self._observer is not None:
+            self._tell_delivered(self._observer, record)
         if record.rejected is not None:
             self._leave(record)
             record.replica = -1
+
+    def _tell_delivered(self, observer: Observer, record: RequestRecord) -> None:
+        time_ns, at = self._clock.now_ns, (record.request.id, record.replica)
+        if record.rejected is not None:
+            observer.on(Rejected(time_ns, *at))
+        else:
+            state = engine_state(self._replicas[record.replica].engine)
+            observer.on(Queued(time_ns, *at, state))
 
     def _finished(self, record: RequestRecord) -> None:
         self._leave(record)

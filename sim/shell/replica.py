@@ -1,20 +1,20 @@
-"""One model replica as a SimPy process: plan, price, wait, emit."""
+"""One model replica as a process: plan, price, wait, emit."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from simpy import Environment, Event, Interrupt
 
 from sim.engine import Engine
+from sim.events import IterationsEnded, IterationStarted, Observer, engine_state
 from sim.iteration_log import IterationLog
 from sim.plan import StepPlan
 from sim.request import RequestRecord
-from sim.shell.events import Kind, after, now_ns
-from sim.step import DecodePricer, Int64, StepPricer
+from sim.shell.clock import Clock, Interrupt, Kind, Moment, Process
+from sim.step import DecodePricer, Int64, StepCost, StepPricer
 
 _FEWEST: Final = 6
 """Iterations in a row from which one vector is cheaper than one price each."""
@@ -45,11 +45,12 @@ class Replica:
     Attributes:
         engine: Queues and KV blocks.
         log: Iterations so far.
+        observer: Is told of every iteration, or None.
     """
 
     def __init__(
         self,
-        env: Environment,
+        clock: Clock,
         engine: Engine,
         pricer: StepPricer,
         on_finish: Callable[[RequestRecord], None],
@@ -57,18 +58,19 @@ class Replica:
         index: int = 0,
         fast_forward: bool = True,
     ) -> None:
-        self._env = env
+        self._clock = clock
         self._pricer = pricer
         self._on_finish = on_finish
         self._index = index
         self._decode_pricer: DecodePricer | None = None
         if fast_forward and isinstance(pricer, DecodePricer):
             self._decode_pricer = pricer
-        self._idle: Event | None = None
+        self._idle: Moment | None = None
         self._decodes: _Run | None = None
         self.engine = engine
         self.log = IterationLog()
-        self._process = env.process(self._run())
+        self.observer: Observer | None = None
+        self._process = clock.start(self._run())
 
     def submit(self, record: RequestRecord) -> None:
         """Receive a request now."""
@@ -81,19 +83,19 @@ class Replica:
 
     def _cut(self, run: _Run) -> None:
         """Let the iteration under way be the last of its run."""
-        steps = int(run.ends[: run.steps].searchsorted(now_ns(self._env))) + 1
+        steps = int(run.ends[: run.steps].searchsorted(self._clock.now_ns)) + 1
         if steps < run.steps:
             run.steps = steps
             self._process.interrupt()
 
-    def _run(self) -> Generator[Event, None, None]:
-        env, engine = self._env, self.engine
+    def _run(self) -> Process:
+        clock, engine = self._clock, self.engine
         while True:
             if not engine.has_work:
-                self._idle = env.event()
+                self._idle = clock.moment()
                 yield self._idle
-            if env.peek() <= env.now:  # something else happens first
-                yield after(env, 0, Kind.PLAN, self._index)
+            if clock.busy_now:
+                yield clock.after(0, Kind.PLAN, self._index)
             plan = engine.plan()
             pricer = self._decode_pricer
             steps = engine.repeats(plan) if pricer is not None else 1
@@ -102,39 +104,66 @@ class Replica:
             else:
                 yield from self._run_one(plan)
 
-    def _run_one(self, plan: StepPlan) -> Generator[Event, None, None]:
-        engine, start_ns = self.engine, now_ns(self._env)
+    def _run_one(self, plan: StepPlan) -> Process:
+        engine, start_ns = self.engine, self._clock.now_ns
         engine.begin(plan, start_ns)
         decoding = engine.decoding.size
         context = engine.decoding.stored_tokens + decoding
         cost = self._pricer.price(plan, decoding, context)
         self.log.append(start_ns, plan, cost, engine)
-        yield after(self._env, cost.duration_ns, Kind.ITERATION_END, self._index)
-        for record in engine.finish(plan, now_ns(self._env)):
+        if self.observer is not None:
+            self._tell_started(self.observer, start_ns, plan)
+        yield self._clock.after(cost.duration_ns, Kind.ITERATION_END, self._index)
+        end_ns = self._clock.now_ns
+        finished = engine.finish(plan, end_ns)
+        if self.observer is not None:
+            self._tell_ended(self.observer, (end_ns,), cost, finished)
+        for record in finished:
             self._on_finish(record)
 
-    def _run_decodes(
-        self, plan: StepPlan, pricer: DecodePricer, steps: int
-    ) -> Generator[Event, None, None]:
-        engine, start_ns = self.engine, now_ns(self._env)
+    def _run_decodes(self, plan: StepPlan, pricer: DecodePricer, steps: int) -> Process:
+        engine, start_ns = self.engine, self._clock.now_ns
         engine.begin(plan, start_ns)
         decoding, waiting = engine.decoding.size, len(engine.waiting)
         context = engine.decoding.stored_tokens + decoding
         costs = pricer.price_decodes(decoding, context, steps)
         run = self._decodes = _Run(start_ns + np.cumsum(costs.duration_ns), steps)
+        if self.observer is not None:
+            self._tell_started(self.observer, start_ns, plan)
         yield from self._wait_for(run)
         self._decodes = None
         ends = run.ends[: run.steps]
         self.log.append_decodes(start_ns, ends, costs, waiting, engine)
-        for record in engine.finish_decodes(run.steps, int(ends[-1])):
+        finished = engine.finish_decodes(run.steps, int(ends[-1]))
+        if self.observer is not None:
+            cost = costs.total(run.steps)
+            self._tell_ended(self.observer, ends.tolist(), cost, finished)
+        for record in finished:
             self._on_finish(record)
 
-    def _wait_for(self, run: _Run) -> Generator[Event, None, None]:
+    def _tell_started(self, observer: Observer, start_ns: int, plan: StepPlan) -> None:
+        state = engine_state(self.engine)
+        observer.on(IterationStarted(start_ns, self._index, plan, state))
+
+    def _tell_ended(
+        self,
+        observer: Observer,
+        ends_ns: Sequence[int],
+        cost: StepCost,
+        finished: Sequence[RequestRecord],
+    ) -> None:
+        ids = tuple(record.request.id for record in finished)
+        state = engine_state(self.engine)
+        observer.on(
+            IterationsEnded(ends_ns[-1], self._index, ends_ns, cost, ids, state)
+        )
+
+    def _wait_for(self, run: _Run) -> Process:
         """Until the end of the run, which an arrival may bring closer."""
         while True:
-            delay_ns = int(run.ends[run.steps - 1]) - now_ns(self._env)
+            delay_ns = int(run.ends[run.steps - 1]) - self._clock.now_ns
             try:
-                yield after(self._env, delay_ns, Kind.ITERATION_END, self._index)
+                yield self._clock.after(delay_ns, Kind.ITERATION_END, self._index)
             except Interrupt:
                 continue
             return

@@ -129,6 +129,10 @@ class Recorder:
     def stall_free(self) -> bool:
         return self._inner.stall_free
 
+    @property
+    def work_conserving(self) -> bool:
+        return self._inner.work_conserving
+
     def plan(self, view: SchedulerView) -> StepPlan:
         plan = self._inner.plan(view)
         self.steps.append(

@@ -115,13 +115,15 @@ def test_output_that_cannot_be(capfd: pytest.CaptureFixture[str]) -> None:
 def test_broken_invariant_is_exit_1(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """One line, however many the message has."""
+    """One line, however many the message has, and the command that replays it."""
 
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise SimulationError("layer 3\nran twice")
 
     monkeypatch.setattr("sim.cli_run.run_prepared", broken)
-    assert failure(capfd, "run", *SMALL, "-q") == (1, "error: layer 3 ran twice\n")
+    again = "servescope run servescope-run/failed.toml --check"
+    line = f"error: layer 3 ran twice; replay: {again}\n"
+    assert failure(capfd, "run", *SMALL, "-q") == (1, line)
 
 
 def test_usage_errors_are_exit_2() -> None:

@@ -1,0 +1,204 @@
+"""The book of a run: takes note of every event, and refuses impossible ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from sim.checks.ledger import LIFECYCLE, Entry, Phase, ReplicaBook
+from sim.errors import InvariantError
+from sim.events import (
+    Arrived,
+    Event,
+    IterationsEnded,
+    IterationStarted,
+    Queued,
+    Rejected,
+    RunStarted,
+    Sent,
+)
+from sim.request import Request
+from sim.view import EngineLimits
+
+CLOCK: Final = "clock-order"
+
+
+class Book:
+    """State of a run, rebuilt from its events.
+
+    Attributes:
+        setup: How the run began.
+        entries: Every request by id.
+        replicas: By index.
+        under_way: The iteration each replica runs, or None.
+        finished: Requests that the last iterations' end must have finished, with the
+            time of their last token.
+    """
+
+    def __init__(self) -> None:
+        self.setup = RunStarted((), (), None, 0)
+        self.entries: dict[int, Entry] = {}
+        self.replicas: list[ReplicaBook] = []
+        self.under_way: list[IterationStarted | None] = []
+        self.finished: list[tuple[Entry, int]] = []
+        self._methods: dict[type, Callable[[Any], None]] = {
+            RunStarted: self._run_started,
+            Arrived: self._arrived,
+            Sent: self._sent,
+            Queued: self._queued,
+            Rejected: self._rejected,
+            IterationStarted: self._started,
+            IterationsEnded: self._ended,
+        }
+
+    def note(self, event: Event) -> None:
+        """Take note of an event.
+
+        Raises:
+            InvariantError: If it cannot follow what went before.
+        """
+        method = self._methods.get(type(event))
+        if method is not None:
+            method(event)
+
+    def entry(self, request_id: int, time_ns: int) -> Entry:
+        """A request.
+
+        Raises:
+            InvariantError: If the workload has no such request.
+        """
+        entry = self.entries.get(request_id)
+        if entry is None:
+            raise InvariantError(
+                LIFECYCLE, "is not in the workload", time_ns, request_id
+            )
+        return entry
+
+    def _run_started(self, event: RunStarted) -> None:
+        self.setup = event
+        self.replicas = [ReplicaBook(setup) for setup in event.replicas]
+        self.under_way = [None] * len(event.replicas)
+        self.entries = {
+            request.id: Entry(request, 0, request.prompt_tokens)
+            for request in event.requests
+        }
+
+    def _arrived(self, event: Arrived) -> None:
+        self.entry(event.request_id, event.time_ns).move(Phase.HELD, event.time_ns)
+
+    def _sent(self, event: Sent) -> None:
+        entry = self.entry(event.request_id, event.time_ns)
+        entry.move(Phase.SENT, event.time_ns)
+        entry.sent_ns, entry.replica = event.time_ns, event.replica
+
+    def _queued(self, event: Queued) -> None:
+        entry = self._here(event.request_id, event)
+        entry.move(Phase.WAITING, event.time_ns)
+        replica = self.replicas[event.replica]
+        entry.owed = _owed(entry.request, replica.setup.limits)
+        replica.waiting.append(event.request_id)
+
+    def _rejected(self, event: Rejected) -> None:
+        self._here(event.request_id, event).move(Phase.REJECTED, event.time_ns)
+
+    def _here(
+        self,
+        request_id: int,
+        event: Queued | Rejected | IterationStarted | IterationsEnded,
+    ) -> Entry:
+        """A request that must belong to the replica of the event."""
+        entry = self.entry(request_id, event.time_ns)
+        if event.replica != entry.replica:
+            sent = f"was sent to replica {entry.replica}"
+            at = (event.time_ns, request_id, event.replica)
+            raise InvariantError(LIFECYCLE, sent, *at)
+        return entry
+
+    def _started(self, event: IterationStarted) -> None:
+        if self.under_way[event.replica] is not None:
+            raise InvariantError(
+                *(CLOCK, "an iteration begins in another", event.time_ns),
+                replica=event.replica,
+            )
+        self.under_way[event.replica] = event
+        replica, plan = self.replicas[event.replica], event.plan
+        for request_id in plan.preempted:
+            self._preempt(replica, self._here(request_id, event), event.time_ns)
+        for chunk in plan.spans[0].prefill:
+            entry = self._here(chunk.request_id, event)
+            if entry.phase is not Phase.PREFILLING:
+                self._admit(replica, entry, event.time_ns)
+        if plan.spans[0].decode and replica.decoding:
+            replica.reserve(event.time_ns)
+
+    def _preempt(self, replica: ReplicaBook, entry: Entry, time_ns: int) -> None:
+        entry.move(Phase.WAITING, time_ns)
+        replica.leave(entry)
+        replica.free_blocks(entry, time_ns)
+        replica.waiting.appendleft(entry.request.id)
+        entry.preemptions += 1
+        entry.goal = entry.request.prompt_tokens + entry.emitted
+        entry.computed = 0
+
+    def _admit(self, replica: ReplicaBook, entry: Entry, time_ns: int) -> None:
+        entry.move(Phase.PREFILLING, time_ns)
+        replica.waiting.remove(entry.request.id)
+        replica.prefilling[entry.request.id] = entry
+        blocks = replica.setup.limits.blocks(entry.goal)
+        replica.take_blocks(entry, blocks, time_ns)
+        if entry.first_scheduled_ns is None:
+            entry.first_scheduled_ns = time_ns
+
+    def _ended(self, event: IterationsEnded) -> None:
+        started = self.under_way[event.replica]
+        if started is None:
+            raise InvariantError(
+                *(CLOCK, "no iteration is under way", event.time_ns),
+                replica=event.replica,
+            )
+        self.under_way[event.replica] = None
+        self.finished = []
+        replica, spans = self.replicas[event.replica], started.plan.spans
+        if spans[0].decode and replica.decoding:
+            self._decode(replica, event)
+        for chunk in spans[-1].prefill:
+            entry = self._here(chunk.request_id, event)
+            entry.computed += chunk.tokens
+            if entry.computed >= entry.goal:
+                self._emit_first(replica, entry, event.time_ns)
+
+    def _decode(self, replica: ReplicaBook, event: IterationsEnded) -> None:
+        previous_ns: int | None = None
+        for end_ns in event.end_ns:
+            if previous_ns is not None:
+                replica.reserve(previous_ns)
+            for entry in replica.decoded(end_ns):
+                entry.move(Phase.FINISHED, end_ns)
+                replica.leave(entry)
+                self._finish(replica, entry, end_ns)
+            previous_ns = end_ns
+
+    def _emit_first(self, replica: ReplicaBook, entry: Entry, time_ns: int) -> None:
+        last = entry.emitted + 1 >= entry.owed
+        entry.move(Phase.FINISHED if last else Phase.DECODING, time_ns)
+        entry.emitted += 1
+        entry.run_first_ns = time_ns
+        if entry.first_token_ns is None:
+            entry.first_token_ns = time_ns
+        del replica.prefilling[entry.request.id]
+        if last:
+            replica.close_run(entry, replica.tick)
+            self._finish(replica, entry, time_ns)
+        else:
+            replica.join(entry)
+
+    def _finish(self, replica: ReplicaBook, entry: Entry, time_ns: int) -> None:
+        entry.finish_ns = time_ns
+        replica.free_blocks(entry, time_ns)
+        self.finished.append((entry, time_ns))
+
+
+def _owed(request: Request, limits: EngineLimits) -> int:
+    """The true output length, cut at the context limit."""
+    room = limits.max_model_len - request.prompt_tokens
+    return min(request.output_tokens, room)

@@ -1,0 +1,153 @@
+"""Time: events in order, replicas busy exactly while they have work."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from sim.checks.book import CLOCK, Book
+from sim.checks.check import Check
+from sim.events import (
+    Arrived,
+    IterationsEnded,
+    IterationStarted,
+    Queued,
+    Rejected,
+    RunEnded,
+    Sent,
+)
+
+# Order at equal times. Sending and delivery are caused by either of the first two.
+_ARRIVAL, _ITERATION_END, _PLAN = range(3)
+_Timed = (
+    Arrived | Sent | Queued | Rejected | IterationStarted | IterationsEnded | RunEnded
+)
+
+
+class ClockOrder(Check):
+    """Events come by (time, kind); iterations take time and do not overlap."""
+
+    name = CLOCK
+    law = "Times never decrease; at equal times: arrivals, iteration ends, plans."
+
+    def __init__(self, book: Book) -> None:
+        super().__init__(book)
+        self._now_ns = 0
+        self._kind = _ARRIVAL
+        self._coming: int = 0
+        self._start_ns: dict[int, int] = {}
+
+    def arrived(self, event: Arrived) -> None:
+        """Arrivals come in workload order, each at its time."""
+        self._follows(event, _ARRIVAL, _ARRIVAL)
+        request = self.book.setup.requests[self._coming]
+        self._coming += 1
+        if (request.id, request.arrival_ns) != (event.request_id, event.time_ns):
+            raise self.broken(
+                f"request {request.id} comes next, at {request.arrival_ns} ns",
+                event.time_ns,
+                request=event.request_id,
+            )
+
+    def passed_on(self, event: Sent | Queued | Rejected) -> None:
+        """Sent or delivered, before plans are made."""
+        self._follows(event, _ARRIVAL, _ITERATION_END)
+
+    sent = queued = rejected = passed_on
+
+    def started(self, event: IterationStarted) -> None:
+        """A plan, made when all that happens by now has happened."""
+        self._follows(event, _PLAN, _PLAN)
+        self._start_ns[event.replica] = event.time_ns
+
+    def ended(self, event: IterationsEnded) -> None:
+        """Iterations end one after the other, the last one now."""
+        self._follows(event, _ITERATION_END, _ITERATION_END)
+        knots = (self._start_ns.pop(event.replica), *event.end_ns)
+        if knots[-1] != event.time_ns or any(a >= b for a, b in pairwise(knots)):
+            raise self.broken(
+                f"iterations end at {knots[1:]} after a start at {knots[0]}",
+                event.time_ns,
+                replica=event.replica,
+            )
+
+    def run_ended(self, event: RunEnded) -> None:
+        """Nothing comes later."""
+        self._follows(event, _PLAN, _PLAN)
+        if self._start_ns:
+            raise self.broken("an iteration never ended", event.time_ns)
+
+    def _follows(self, event: _Timed, kind: int, latest: int) -> None:
+        """Check that the event may come after those at the same time."""
+        now_ns = event.time_ns
+        if now_ns < self._now_ns or (now_ns == self._now_ns and self._kind > latest):
+            raise self.broken(
+                f"a {type(event).__name__} after an event of kind {self._kind} at"
+                f" {self._now_ns} ns",
+                now_ns,
+                request=getattr(event, "request_id", None),
+                replica=getattr(event, "replica", None),
+            )
+        self._kind = kind if now_ns > self._now_ns else max(kind, self._kind)
+        self._now_ns = now_ns
+
+
+class BusyTime(Check):
+    """Busy time by iterations, idle time by empty engines: together, all of it."""
+
+    name = "busy-time"
+    law = "Busy + idle = horizon for every replica; durations add up to busy time."
+
+    def __init__(self, book: Book) -> None:
+        super().__init__(book)
+        self._start_ns: dict[int, int] = {}
+        self._busy_ns: dict[int, int] = {}
+        self._idle_ns: dict[int, int] = {}
+        self._empty_since: dict[int, int] = {}
+
+    def queued(self, event: Queued) -> None:
+        """An empty engine has work again."""
+        if event.state.present == 1:
+            since = self._empty_since.pop(event.replica, 0)
+            self._add(self._idle_ns, event.replica, event.time_ns - since)
+
+    def started(self, event: IterationStarted) -> None:
+        """Remember when."""
+        self._start_ns[event.replica] = event.time_ns
+
+    def ended(self, event: IterationsEnded) -> None:
+        """Compare its length with its price."""
+        busy_ns = event.time_ns - self._start_ns[event.replica]
+        if event.cost.duration_ns != busy_ns:
+            raise self.broken(
+                f"iterations took {busy_ns} ns and cost {event.cost.duration_ns}",
+                event.time_ns,
+                replica=event.replica,
+            )
+        self._add(self._busy_ns, event.replica, busy_ns)
+        if event.state.present == 0:
+            self._empty_since[event.replica] = event.time_ns
+
+    def run_ended(self, event: RunEnded) -> None:
+        """Compare both with the log and the horizon."""
+        for replica, log in enumerate(event.logs):
+            busy_ns = self._busy_ns.get(replica, 0)
+            idle_ns = self._idle_ns.get(replica, 0)
+            idle_ns += event.time_ns - self._empty_since.get(replica, 0)
+            logged = sum(log.end_ns) - sum(log.start_ns)
+            if not busy_ns == logged == log.totals["duration_ns"]:
+                raise self.broken(
+                    f"busy {busy_ns} ns, logged {logged}, summed"
+                    f" {log.totals['duration_ns']}",
+                    event.time_ns,
+                    replica=replica,
+                )
+            if busy_ns + idle_ns != event.time_ns:
+                raise self.broken(
+                    f"busy {busy_ns} + idle {idle_ns} ns is not the horizon",
+                    event.time_ns,
+                    replica=replica,
+                )
+
+    @staticmethod
+    def _add(totals: dict[int, int], replica: int, amount: int) -> None:
+        totals[replica] = totals.get(replica, 0) + amount

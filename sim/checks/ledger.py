@@ -1,0 +1,210 @@
+"""State of every request and replica, rebuilt from events and from nothing else.
+
+Decode progress is kept as ticks, one per decode iteration of a replica, so that a
+block of iterations costs no loop over its batch.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+from sim.errors import InvariantError
+from sim.events import ReplicaSetup
+from sim.request import Request, TokenRun
+
+LIFECYCLE: Final = "lifecycle"
+
+
+class Phase(StrEnum):
+    """Where a request is."""
+
+    COMING = "coming"
+    HELD = "held"
+    SENT = "sent"
+    WAITING = "waiting"
+    PREFILLING = "prefilling"
+    DECODING = "decoding"
+    FINISHED = "finished"
+    REJECTED = "rejected"
+
+
+TRANSITIONS: Mapping[Phase, tuple[Phase, ...]] = MappingProxyType(
+    {
+        Phase.COMING: (Phase.HELD,),
+        Phase.HELD: (Phase.SENT,),
+        Phase.SENT: (Phase.WAITING, Phase.REJECTED),
+        Phase.WAITING: (Phase.PREFILLING,),
+        Phase.PREFILLING: (Phase.DECODING, Phase.FINISHED),
+        Phase.DECODING: (Phase.WAITING, Phase.FINISHED),
+        Phase.FINISHED: (),
+        Phase.REJECTED: (),
+    }
+)
+"""What may follow what; from decoding back to waiting is preemption."""
+
+
+@dataclass(slots=True)
+class Entry:
+    """One request.
+
+    Attributes:
+        request: As it was sent.
+        owed: Output tokens it must emit.
+        goal: Tokens to prefill in the current run.
+        phase: Where it is.
+        since_ns: Since when.
+        replica: Which one it was sent to.
+        sent_ns: When; latencies count from here.
+        waited_ns: Time in the engine's queue so far.
+        computed: Tokens of the goal that went through all layers.
+        emitted: Output tokens, as of the last first token or preemption.
+        stored: KV tokens when it began to decode.
+        join_tick: Tick at which it began to decode.
+        blocks: KV blocks held.
+        preemptions: Times it was preempted.
+        first_scheduled_ns: Start of its first prefill.
+        first_token_ns: Its first output token.
+        finish_ns: Its last.
+        runs: Token times, as in :class:`~sim.request.RequestRecord`.
+        run_first_ns: First token of the current run.
+    """
+
+    request: Request
+    owed: int
+    goal: int
+    phase: Phase = Phase.COMING
+    since_ns: int = 0
+    replica: int = -1
+    sent_ns: int = 0
+    waited_ns: int = 0
+    computed: int = 0
+    emitted: int = 0
+    stored: int = 0
+    join_tick: int = 0
+    blocks: int = 0
+    preemptions: int = 0
+    first_scheduled_ns: int | None = None
+    first_token_ns: int | None = None
+    finish_ns: int | None = None
+    runs: list[TokenRun] = field(default_factory=list)
+    run_first_ns: int = 0
+
+    def move(self, phase: Phase, time_ns: int) -> None:
+        """Enter a phase.
+
+        Raises:
+            InvariantError: If the lifecycle has no such transition.
+        """
+        if phase not in TRANSITIONS[self.phase]:
+            raise InvariantError(
+                LIFECYCLE,
+                f"goes from {self.phase} to {phase}, allowed:"
+                f" {', '.join(TRANSITIONS[self.phase]) or 'nothing'}",
+                time_ns,
+                self.request.id,
+                self.replica if self.replica >= 0 else None,
+            )
+        if self.phase is Phase.WAITING:
+            self.waited_ns += time_ns - self.since_ns
+        self.phase, self.since_ns = phase, time_ns
+
+
+class ReplicaBook:
+    """One replica: its queues by request id, decode ticks and KV blocks.
+
+    Attributes:
+        setup: What it promises.
+        waiting: In order.
+        prefilling: In order of admission.
+        decoding: In order of joining.
+        ends_ns: End of each decode iteration.
+        used_blocks: KV blocks its requests need.
+        block_ns: Blocks times time held, of blocks that were freed, less the time at
+            which blocks still held were taken.
+    """
+
+    def __init__(self, setup: ReplicaSetup) -> None:
+        self.setup = setup
+        self.waiting: deque[int] = deque()
+        self.prefilling: dict[int, Entry] = {}
+        self.decoding: dict[int, Entry] = {}
+        self.ends_ns = array("q")
+        self.used_blocks = 0
+        self.block_ns = 0
+        self._growing: dict[int, list[_Due]] = {}
+        self._stopping: dict[int, list[_Due]] = {}
+
+    @property
+    def tick(self) -> int:
+        """Decode iterations that have ended."""
+        return len(self.ends_ns)
+
+    @property
+    def present(self) -> int:
+        """Requests in the engine."""
+        return len(self.waiting) + len(self.prefilling) + len(self.decoding)
+
+    def take_blocks(self, entry: Entry, blocks: int, time_ns: int) -> None:
+        """Give KV blocks to a request."""
+        entry.blocks += blocks
+        self.used_blocks += blocks
+        self.block_ns -= blocks * time_ns
+
+    def free_blocks(self, entry: Entry, time_ns: int) -> None:
+        """Take all KV blocks of a request."""
+        self.used_blocks -= entry.blocks
+        self.block_ns += entry.blocks * time_ns
+        entry.blocks = 0
+
+    def join(self, entry: Entry) -> None:
+        """Begin to decode from the coming iteration on."""
+        tick, size = self.tick, self.setup.limits.block_size
+        self.decoding[entry.request.id] = entry
+        entry.stored, entry.join_tick = entry.goal, tick
+        due = _Due(entry, entry.preemptions)
+        self._stopping.setdefault(tick + entry.owed - entry.emitted, []).append(due)
+        # The token of tick + k is number goal + k of the sequence: a block is full
+        # when that is a multiple of its size.
+        self._growing.setdefault(tick + -entry.goal % size, []).append(due)
+
+    def leave(self, entry: Entry) -> None:
+        """Stop decoding after the tokens emitted so far."""
+        del self.decoding[entry.request.id]
+        entry.emitted += self.tick - entry.join_tick
+        self.close_run(entry, entry.join_tick)
+
+    def close_run(self, entry: Entry, first_tick: int) -> None:
+        """Write down the token times of an uninterrupted run."""
+        entry.runs.append(TokenRun(entry.run_first_ns, first_tick, self.tick))
+
+    def reserve(self, time_ns: int) -> None:
+        """Take the blocks that the decode iteration starting now needs."""
+        tick, size = self.tick, self.setup.limits.block_size
+        growing = [due for due in self._growing.pop(tick, ()) if due.holds]
+        for due in growing:
+            self.take_blocks(due.entry, 1, time_ns)
+        if growing:
+            self._growing.setdefault(tick + size, []).extend(growing)
+
+    def decoded(self, end_ns: int) -> Sequence[Entry]:
+        """End a decode iteration; returns those who now owe nothing."""
+        self.ends_ns.append(end_ns)
+        return [d.entry for d in self._stopping.pop(self.tick, ()) if d.holds]
+
+
+class _Due(NamedTuple):
+    """A date in the calendar of a run of a request; void once it was preempted."""
+
+    entry: Entry
+    run: int
+
+    @property
+    def holds(self) -> bool:
+        entry = self.entry
+        return entry.phase is Phase.DECODING and entry.preemptions == self.run

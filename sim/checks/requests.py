@@ -1,0 +1,183 @@
+"""Requests: none lost, none doubled, no effect before its cause."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from sim.checks.check import Check
+from sim.checks.ledger import Entry, Phase
+from sim.events import (
+    Arrived,
+    IterationsEnded,
+    IterationStarted,
+    Queued,
+    Rejected,
+    RunEnded,
+    Sent,
+)
+from sim.request import RequestRecord
+
+
+class RequestConservation(Check):
+    """What an engine says it has, against who entered and who left."""
+
+    name = "request-conservation"
+    law = "Arrived = finished + running + waiting + rejected + on the way, always."
+
+    def state(self, event: Queued | IterationStarted | IterationsEnded) -> None:
+        """Compare an engine's queues with the book."""
+        replica, state = self.book.replicas[event.replica], event.state
+        for queue, reported, expected in (
+            ("waiting", state.waiting, len(replica.waiting)),
+            ("prefilling", state.prefilling, len(replica.prefilling)),
+            ("decoding", state.decoding, len(replica.decoding)),
+        ):
+            if reported != expected:
+                raise self.broken(
+                    f"{reported} {queue}, by arrivals and departures {expected}",
+                    event.time_ns,
+                    replica=event.replica,
+                )
+
+    queued = started = ended = state
+
+    def run_ended(self, event: RunEnded) -> None:
+        """Everybody has left, and the records are of everybody."""
+        for entry in self.book.entries.values():
+            if entry.phase not in (Phase.FINISHED, Phase.REJECTED):
+                raise self.broken(
+                    f"is still {entry.phase} when the run ends",
+                    event.time_ns,
+                    request=entry.request.id,
+                )
+        sent = [request.id for request in self.book.setup.requests]
+        if [record.request.id for record in event.records] != sent:
+            raise self.broken("the records are not those of the workload", 0)
+
+
+class ClientConcurrency(Check):
+    """The closed loop: never too many, and never fewer while requests are held."""
+
+    name = "client-concurrency"
+    law = "min(max_concurrency, requests there are) are in progress in a closed loop."
+
+    held = in_progress = 0
+
+    def arrived(self, event: Arrived) -> None:
+        """One more to send."""
+        self._all_sent(event)
+        self.held += 1
+
+    def sent(self, event: Sent) -> None:
+        """One more in progress."""
+        self.held -= 1
+        self.in_progress += 1
+        slots = self.book.setup.max_concurrency
+        if slots is not None and self.in_progress > slots:
+            raise self.broken(
+                f"{self.in_progress} in progress, max_concurrency = {slots}",
+                event.time_ns,
+                request=event.request_id,
+            )
+
+    def rejected(self, _event: Rejected) -> None:
+        """One fewer in progress."""
+        self.in_progress -= 1
+
+    def started(self, event: IterationStarted) -> None:
+        """Whoever could be sent by now has been."""
+        self._all_sent(event)
+
+    def ended(self, event: IterationsEnded) -> None:
+        """Fewer in progress."""
+        self.in_progress -= len(event.finished)
+
+    run_ended = started
+
+    def _all_sent(self, event: Arrived | IterationStarted | RunEnded) -> None:
+        slots = self.book.setup.max_concurrency
+        if self.held and (slots is None or self.in_progress < slots):
+            raise self.broken(
+                f"{self.held} held by the client with {self.in_progress} in progress,"
+                f" max_concurrency = {slots}",
+                event.time_ns,
+            )
+
+
+class TransferConservation(Check):
+    """The front end between client and engine."""
+
+    name = "transfer-conservation"
+    law = "A request reaches its engine exactly the front-end time after it was sent."
+
+    def delivered(self, event: Queued | Rejected) -> None:
+        """Compare with when it was sent."""
+        sent_ns = self.book.entries[event.request_id].sent_ns
+        if event.time_ns - sent_ns != self.book.setup.frontend_ns:
+            raise self.broken(
+                f"sent at {sent_ns} ns, delivered after {event.time_ns - sent_ns} ns"
+                f" of {self.book.setup.frontend_ns}",
+                *(event.time_ns,),
+                request=event.request_id,
+                replica=event.replica,
+            )
+
+    queued = rejected = delivered
+
+
+class Causality(Check):
+    """The records, against what happened and in which order."""
+
+    name = "causality"
+    law = "Arrival <= first scheduled < first token < ... < last token = finish."
+
+    def run_ended(self, event: RunEnded) -> None:
+        """Compare every record with the book, token by token."""
+        for record in event.records:
+            entry = self.book.entries[record.request.id]
+            for name, recorded, seen in _times(record, entry):
+                if recorded != seen:
+                    raise self._of(record, event, f"{name} = {recorded}, was {seen}")
+            if record.rejected is None:
+                self._check_order(record, entry, event)
+                self._check_tokens(record, event)
+
+    def _check_order(
+        self, record: RequestRecord, entry: Entry, event: RunEnded
+    ) -> None:
+        first = entry.first_scheduled_ns, entry.first_token_ns, entry.finish_ns
+        scheduled_ns, token_ns, finish_ns = (-1 if t is None else t for t in first)
+        request_ns, sent_ns = entry.request.arrival_ns, entry.sent_ns
+        if not request_ns <= sent_ns <= scheduled_ns < token_ns <= finish_ns:
+            times_ns = (request_ns, sent_ns, scheduled_ns, token_ns, finish_ns)
+            raise self._of(record, event, f"times out of order: {times_ns}")
+
+    def _check_tokens(self, record: RequestRecord, event: RunEnded) -> None:
+        ends_ns = event.logs[record.replica].decode_end_ns
+        last_ns = record.arrival_ns
+        for run in record.runs:
+            times_ns = (run.first_ns, *ends_ns[run.start : run.stop])
+            if times_ns[0] <= last_ns or any(a >= b for a, b in pairwise(times_ns)):
+                raise self._of(record, event, "a token does not follow the one before")
+            last_ns = times_ns[-1]
+        if last_ns != record.finish_ns:
+            raise self._of(record, event, f"finished after its last token at {last_ns}")
+
+    def _of(self, record: RequestRecord, event: RunEnded, what: str) -> Exception:
+        return self.broken(what, event.time_ns, request=record.request.id)
+
+
+def _times(
+    record: RequestRecord, entry: Entry
+) -> tuple[tuple[str, object, object], ...]:
+    """Name, recorded value and the book's of all that a record says of its times."""
+    served = entry.phase is Phase.FINISHED
+    return (
+        ("arrival_ns", record.arrival_ns, entry.sent_ns),
+        ("replica", record.replica, entry.replica if served else -1),
+        ("first_scheduled_ns", record.first_scheduled_ns, entry.first_scheduled_ns),
+        ("first_token_ns", record.first_token_ns, entry.first_token_ns),
+        ("finish_ns", record.finish_ns, entry.finish_ns),
+        ("preemptions", record.preemptions, entry.preemptions),
+        ("token runs", tuple(record.runs), tuple(entry.runs)),
+    )

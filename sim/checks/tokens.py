@@ -1,0 +1,192 @@
+"""Tokens: every one computed once, counted once, and emitted."""
+
+from __future__ import annotations
+
+from sim.checks.book import Book
+from sim.checks.check import Check
+from sim.checks.ledger import Entry, Phase
+from sim.events import IterationsEnded, IterationStarted, RunEnded
+from sim.plan import LayerSpan, PrefillChunk, StepPlan
+
+
+class LayersOnce(Check):
+    """A literal table: tokens that each layer has seen of each prompt in progress."""
+
+    name = "layers-once"
+    law = "Each layer runs each prompt token exactly once, in order, after the last."
+
+    def __init__(self, book: Book) -> None:
+        super().__init__(book)
+        self._seen: dict[int, list[int]] = {}
+        self._plans: dict[int, StepPlan] = {}
+
+    def started(self, event: IterationStarted) -> None:
+        """Run the plan through the table."""
+        self._plans[event.replica] = event.plan
+        num_layers = self.book.replicas[event.replica].setup.limits.num_layers
+        for request_id in event.plan.preempted:
+            self._seen.pop(request_id, None)
+        layer = 0
+        for span in event.plan.spans:
+            if span.first != layer or span.last <= layer:
+                raise self._of(event, f"layer {layer} is left out or run twice")
+            if span.decode != event.plan.spans[0].decode:
+                raise self._of(event, f"decodes run on one side of layer {layer} only")
+            layer = span.last
+            for chunk in span.prefill:
+                seen = self._seen.setdefault(chunk.request_id, [0] * num_layers)
+                self._run(event, span, chunk, seen)
+        if layer != num_layers:
+            raise self._of(event, f"{layer} of {num_layers} layers run")
+
+    def _run(
+        self,
+        event: IterationStarted,
+        span: LayerSpan,
+        chunk: PrefillChunk,
+        seen: list[int],
+    ) -> None:
+        before, stop = seen[span.first : span.last], chunk.start + chunk.tokens
+        ready = span.first == 0 or seen[span.first - 1] == stop
+        goal = self.book.entries[chunk.request_id].goal
+        in_order = before == [chunk.start] * len(before)
+        if chunk.tokens < 1 or stop > goal or not ready or not in_order:
+            raise self._of(
+                event,
+                f"tokens {chunk.start} to {stop - 1} of {goal} in layers {span.first}"
+                f" to {span.last - 1}, which have seen {min(before, default=0)}",
+                chunk.request_id,
+            )
+        seen[span.first : span.last] = [stop] * len(before)
+
+    def ended(self, event: IterationsEnded) -> None:
+        """Whoever has left the prefill has been through all of it."""
+        spans = self._plans[event.replica].spans
+        if len(event.end_ns) > 1 and any(span.prefill for span in spans):
+            raise self._of(event, "a plan that prefills ran more than once")
+        for chunk in spans[-1].prefill:
+            entry = self.book.entries[chunk.request_id]
+            if entry.phase is not Phase.PREFILLING:
+                self._complete(event, entry)
+
+    def _complete(self, event: IterationsEnded, entry: Entry) -> None:
+        seen = self._seen.pop(entry.request.id)
+        if seen != [entry.goal] * len(seen):
+            raise self._of(
+                event,
+                f"leaves the prefill after {min(seen)} of {entry.goal} tokens",
+                entry.request.id,
+            )
+
+    def _of(
+        self,
+        event: IterationStarted | IterationsEnded,
+        what: str,
+        request: int | None = None,
+    ) -> Exception:
+        return self.broken(what, event.time_ns, request=request, replica=event.replica)
+
+
+class TokenConservation(Check):
+    """What iterations scheduled, against what finished requests needed."""
+
+    name = "token-conservation"
+    law = "Scheduled = prompts + recomputed prompts + outputs but each run's first."
+
+    def __init__(self, book: Book) -> None:
+        super().__init__(book)
+        self._prefill: dict[int, int] = {}
+        self._decode: dict[int, int] = {}
+        self._rows: dict[int, int] = {}
+
+    def started(self, event: IterationStarted) -> None:
+        """Count decode rows, and prompt tokens times layers."""
+        spans, replica = event.plan.spans, event.replica
+        rows = len(self.book.replicas[replica].decoding)
+        self._rows[replica] = rows if spans[0].decode else 0
+        if any(span.prefill for span in spans):
+            scheduled = sum(s.layers * sum(c.tokens for c in s.prefill) for s in spans)
+            self._prefill[replica] = self._prefill.get(replica, 0) + scheduled
+
+    def ended(self, event: IterationsEnded) -> None:
+        """Its decode rows ran once per iteration."""
+        rows = self._rows[event.replica] * len(event.end_ns)
+        self._decode[event.replica] = self._decode.get(event.replica, 0) + rows
+
+    def run_ended(self, event: RunEnded) -> None:
+        """Compare three counts: of iterations, of the log and of the records."""
+        for replica, (setup, log) in enumerate(
+            zip(self.book.setup.replicas, event.logs, strict=True)
+        ):
+            prompts = outputs = 0
+            for record in event.records:
+                emitted = 0
+                for run in record.runs if record.replica == replica else ():
+                    prompts += record.request.prompt_tokens + emitted
+                    outputs += run.stop - run.start
+                    emitted += 1 + run.stop - run.start
+            self._compare(
+                event,
+                replica,
+                "prompt tokens x layers",
+                self._prefill.get(replica, 0),
+                sum(log.prefill_layer_tokens),
+                prompts * setup.limits.num_layers,
+            )
+            self._compare(
+                event,
+                replica,
+                "decode rows",
+                self._decode.get(replica, 0),
+                sum(log.decode_tokens),
+                outputs,
+            )
+
+    def _compare(self, event: RunEnded, replica: int, what: str, *counts: int) -> None:
+        if len(set(counts)) > 1:
+            scheduled, logged, owed = counts
+            raise self.broken(
+                f"{scheduled} {what} scheduled, {logged} logged, {owed} for requests",
+                event.time_ns,
+                replica=replica,
+            )
+
+
+class OutputExactness(Check):
+    """Who finishes, and with how many tokens."""
+
+    name = "output-exactness"
+    law = "A request finishes with its last of min(output, context - prompt) tokens."
+
+    def ended(self, event: IterationsEnded) -> None:
+        """Compare those who finished with those who owe nothing."""
+        for entry, time_ns in self.book.finished:
+            if entry.request.id not in event.finished or time_ns != event.time_ns:
+                raise self.broken(
+                    f"has its {entry.owed} tokens since {time_ns} ns",
+                    event.time_ns,
+                    request=entry.request.id,
+                    replica=event.replica,
+                )
+        if len(event.finished) != len(self.book.finished):
+            owed = {entry.request.id for entry, _ in self.book.finished}
+            early = next((i for i in event.finished if i not in owed), None)
+            raise self.broken(
+                "finishes twice or before its last token",
+                event.time_ns,
+                request=early,
+                replica=event.replica,
+            )
+
+    def run_ended(self, event: RunEnded) -> None:
+        """The records promise and count the same."""
+        for record in event.records:
+            owed = self.book.entries[record.request.id].owed
+            emitted = sum(1 + run.stop - run.start for run in record.runs)
+            if not record.output_tokens == owed == emitted:
+                raise self.broken(
+                    f"{record.output_tokens} output tokens recorded, {emitted} emitted,"
+                    f" {owed} owed",
+                    event.time_ns,
+                    request=record.request.id,
+                )

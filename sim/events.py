@@ -1,0 +1,194 @@
+"""What happens in a run, as typed events for an optional observer.
+
+Events are facts: an observer cannot change a run. Times are integer nanoseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from sim.engine import Engine
+from sim.iteration_log import IterationLog
+from sim.plan import StepPlan
+from sim.request import Request, RequestRecord
+from sim.step import StepCost
+from sim.view import EngineLimits
+
+
+@dataclass(frozen=True, slots=True)
+class EngineState:
+    """What an engine says of itself: requests by queue, and KV blocks held."""
+
+    waiting: int
+    prefilling: int
+    decoding: int
+    used_blocks: int
+
+    @property
+    def present(self) -> int:
+        """Requests in the engine."""
+        return self.waiting + self.prefilling + self.decoding
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaSetup:
+    """What a replica promises; see :class:`~sim.view.Scheduler`."""
+
+    limits: EngineLimits
+    num_blocks: int
+    stall_free: bool
+    work_conserving: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    """A run begins at time 0 with idle replicas.
+
+    Attributes:
+        replicas: One per replica.
+        requests: The workload, in its order.
+        max_concurrency: Most requests in progress (closed loop), or None.
+        frontend_ns: From a request's being sent to its engine's queue.
+    """
+
+    replicas: tuple[ReplicaSetup, ...]
+    requests: Sequence[Request]
+    max_concurrency: int | None
+    frontend_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """The client has a request to send."""
+
+    time_ns: int
+    request_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """The client sends a request, which counts as its arrival, to a replica."""
+
+    time_ns: int
+    request_id: int
+    replica: int
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """A request joins its engine's queue.
+
+    While a block of iterations is under way, ``state`` is that of its first one, but
+    for those who joined since.
+    """
+
+    time_ns: int
+    request_id: int
+    replica: int
+    state: EngineState
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """An engine refuses a request."""
+
+    time_ns: int
+    request_id: int
+    replica: int
+
+
+@dataclass(frozen=True, slots=True)
+class IterationStarted:
+    """A replica begins ``plan``: victims are out, blocks reserved, prompts admitted."""
+
+    time_ns: int
+    replica: int
+    plan: StepPlan
+    state: EngineState
+
+
+@dataclass(frozen=True, slots=True)
+class IterationsEnded:
+    """The plan begun last ran ``len(end_ns)`` times, back to back.
+
+    More than once only if it does nothing but decode, and nobody enters, leaves or is
+    preempted before the last end: what would be as many events with equal batches is
+    one event.
+
+    Attributes:
+        time_ns: The last end.
+        replica: Index of the replica.
+        end_ns: End of each iteration, of any integer sequence (an array will do).
+        cost: Sum of what each of them costs.
+        finished: Requests that emitted their last token at ``time_ns``.
+        state: The engine without them.
+    """
+
+    time_ns: int
+    replica: int
+    end_ns: Sequence[int]
+    cost: StepCost
+    finished: tuple[int, ...]
+    state: EngineState
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnded:
+    """Nothing is left to happen.
+
+    Attributes:
+        time_ns: Time of the last event.
+        records: One per request, in workload order.
+        logs: One per replica.
+    """
+
+    time_ns: int
+    records: Sequence[RequestRecord]
+    logs: Sequence[IterationLog]
+
+
+Event = (
+    RunStarted
+    | Arrived
+    | Sent
+    | Queued
+    | Rejected
+    | IterationStarted
+    | IterationsEnded
+    | RunEnded
+)
+"""Everything an observer may be told."""
+
+
+class Observer(Protocol):
+    """Is told every event of a run, in the order they happen.
+
+    An error it raises ends the run.
+    """
+
+    def on(self, event: Event) -> None:
+        """Take note of an event; must not change what it refers to."""
+        ...
+
+
+def engine_state(engine: Engine) -> EngineState:
+    """The state of an engine now."""
+    return EngineState(
+        len(engine.waiting),
+        len(engine.prefilling),
+        engine.decoding.size,
+        engine.num_blocks - engine.free_blocks,
+    )
+
+
+def replica_setup(engine: Engine) -> ReplicaSetup:
+    """What an engine was built with."""
+    scheduler = engine.scheduler
+    return ReplicaSetup(
+        engine.limits,
+        engine.num_blocks,
+        scheduler.stall_free,
+        scheduler.work_conserving,
+    )
