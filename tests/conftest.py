@@ -1,9 +1,19 @@
-"""Every simulation of the test suite is checked, unless it has its own observer."""
+"""The normal and the long suite: profiles, the count of cases, how to replay.
+
+Every simulation of the suite is checked, unless it has its own observer.
+
+``pytest -m long`` runs the tests marked so and every property test with many more
+cases, drawn from a seed that is printed (``--hypothesis-seed`` sets it).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import secrets
+import shlex
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
 
+import hypothesis
 import pytest
 
 from sim.checks import run_checker
@@ -12,6 +22,112 @@ from sim.events import Observer
 from sim.request import Request
 from sim.runner import run_config, run_prepared
 from sim.shell.cluster import Cluster, ClusterRun
+from tests.cases import LONG_FLOOR, counted, load_profile, passed_cases
+
+_CASES = "property_cases"
+_STARTED = pytest.StashKey[float]()
+
+
+def _is_long(config: pytest.Config) -> bool:
+    return str(config.option.markexpr) == "long"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_STARTED] = time.monotonic()
+    load_profile(long=_is_long(config))
+    if _is_long(config) and config.option.hypothesis_seed is None:
+        # Set before the workers start, which copy the options.
+        config.option.hypothesis_seed = str(secrets.randbelow(10**9))
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    seed = config.option.hypothesis_seed
+    return f"property cases drawn with --hypothesis-seed={seed}" if seed else None
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest leaves out what has no mark
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    for item in items:
+        test = getattr(item, "obj", None)
+        if not hypothesis.is_hypothesis_test(test):
+            continue
+        if _is_long(config):
+            item.add_marker(pytest.mark.long)
+        handle = getattr(test, "hypothesis", None)
+        if handle is not None and not hasattr(handle.inner_test, "is_counted"):
+            handle.inner_test = counted(handle.inner_test)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    seed = item.config.option.hypothesis_seed
+    test = getattr(item, "function", None)
+    if seed is not None and hasattr(test, "hypothesis"):
+        # With the seed alone, tests that draw alike would all see the same cases.
+        hypothesis.seed(f"{seed} {item.nodeid}")(test)
+    before = passed_cases()
+    try:
+        yield
+    finally:
+        if passed_cases() > before:
+            item.user_properties.append((_CASES, passed_cases() - before))
+
+
+def _ran(config: pytest.Config) -> tuple[int, int]:
+    """Property cases, and the tests they belong to."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    reports = [r for rs in reporter.stats.values() for r in rs] if reporter else []
+    counts = [
+        count
+        for report in reports
+        if getattr(report, "when", None) == "call"
+        for name, count in report.user_properties
+        if name == _CASES
+    ]
+    return sum(counts), len(counts)
+
+
+def _is_whole_long_suite(config: pytest.Config) -> bool:
+    chosen = config.option.keyword or config.option.collectonly
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    return _is_long(config) and whole and not chosen
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    config = session.config
+    if hasattr(config, "workerinput") or not _is_whole_long_suite(config):
+        return
+    if session.exitstatus == pytest.ExitCode.OK and _ran(config)[0] < LONG_FLOOR:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    count, tests = _ran(config)
+    seconds = time.monotonic() - config.stash[_STARTED]
+    if count:
+        terminalreporter.write_line(
+            f"{count:,} property cases passed in {tests} tests, {seconds:.0f} s in all"
+        )
+    if _is_whole_long_suite(config) and count < LONG_FLOOR:
+        terminalreporter.write_line(f"at least {LONG_FLOOR:,} were to run", red=True)
+    for report in [
+        r for kind in ("failed", "error") for r in terminalreporter.stats.get(kind, ())
+    ]:
+        terminalreporter.write_line(f"replay: {_replay(config, report.nodeid)}")
+
+
+def _replay(config: pytest.Config, nodeid: str) -> str:
+    words = ["python", "-m", "pytest"]
+    if config.option.markexpr != "not long":
+        words += ["-m", config.option.markexpr]
+    if config.option.hypothesis_seed is not None:
+        words.append(f"--hypothesis-seed={config.option.hypothesis_seed}")
+    return shlex.join([*words, nodeid])
 
 
 @pytest.fixture(scope="session", autouse=True)

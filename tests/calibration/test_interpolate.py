@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from calibration.kernels.interpolate import LogLogCurve, LogLogGrid, isotonic
+from tests.cases import cases
 
-QUICK = settings(derandomize=True, max_examples=50, deadline=None, database=None)
+QUICK = cases(50)
 
 
 @QUICK

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from calibration.kernels.interpolate import LogLogCurve, LogLogGrid
+from tests.cases import cases
 
-QUICK = settings(derandomize=True, max_examples=60, deadline=None, database=None)
+QUICK = cases(60)
 SIZES = np.array([1.0, 2.0, 16.0, 17.0, 4096.0])
 TIMES = np.array([900.0, 1100.0, 5000.0, 4800.0, 3e6])
 INSIDE_AND_OUTSIDE = st.lists(

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from hypothesis import settings
 from hypothesis import strategies as st
 
 from sim.engine import Engine
@@ -19,8 +18,9 @@ from sim.schedulers.layered_prefill import LayeredPrefill
 from sim.shell.cluster import Cluster, ClusterRun
 from sim.step import StepCost
 from sim.view import EngineLimits, QueuedRequest, Scheduler, SchedulerView
+from tests.cases import cases
 
-QUICK = settings(derandomize=True, max_examples=50, deadline=None, database=None)
+QUICK = cases(50)
 STALL_FREE_CHUNKERS = ("chunked-prefill", "layered-prefill")
 
 

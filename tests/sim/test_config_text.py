@@ -20,6 +20,9 @@ def printable(prefix: str = "") -> st.SearchStrategy[str]:
     return st.text(min_size=1).filter(str.isprintable).map(lambda text: prefix + text)
 
 
+PATHS = ("path", "name", "data_dir", "profile")
+
+
 def table_of(schema: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
     """Some keys of a table with values that its JSON Schema allows."""
     fields = {name: values(name, field) for name, field in schema["properties"].items()}
@@ -40,7 +43,7 @@ def option(name: str, schema: dict[str, Any]) -> st.SearchStrategy[Any]:
             return st.none()
         case "string":
             # names and paths that are absolute, as load_config leaves them
-            return printable("/" if name in ("path", "name", "data_dir") else "")
+            return printable("/" if name in PATHS else "")
         case "integer":
             # small ones, lest the rules between keys refuse nearly all
             return st.integers(schema["minimum"], min(schema["maximum"], 8))

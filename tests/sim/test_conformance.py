@@ -18,8 +18,10 @@ from tests.sim.pricing import (
     Planned,
     Scenario,
     Served,
+    limits,
     outcome,
     scenarios,
+    scheduler,
     serve,
 )
 
@@ -55,12 +57,19 @@ def test_every_request_ends_finished_or_rejected_with_a_reason(
 def test_only_prompts_that_can_never_run_are_rejected(
     name: str, scenario: Scenario
 ) -> None:
-    """Longer than the context, or than the budget of a policy that cannot cut it."""
+    """Longer than the context, or than the budget of a policy that cannot cut it.
+
+    Of a policy that is not named here, what it says itself.
+    """
     cuts = name in STALL_FREE_CHUNKERS
     budget = scenario.at.max_num_batched_tokens
+    policy = scheduler(name, scenario.at)
     for record in serve(name, scenario).run.records:
         prompt = record.request.prompt_tokens
-        too_long = prompt >= scenario.at.max_model_len or (not cuts and prompt > budget)
+        refused = policy.reject_reason(prompt) is not None
+        if cuts or name in ("orca", "static"):
+            assert refused == (not cuts and prompt > budget)
+        too_long = prompt >= scenario.at.max_model_len or refused
         assert (record.rejected is not None) == too_long
 
 
@@ -162,7 +171,9 @@ def test_work_done_is_work_owed(name: str, scenario: Scenario) -> None:
     assert sum(sum(log.prefill_layer_tokens) for log in logs) == layers * prompts
 
 
-@pytest.mark.parametrize("name", STALL_FREE_CHUNKERS)
+@pytest.mark.parametrize(
+    "name", [n for n in sorted(SCHEDULERS) if scheduler(n, limits()).stall_free]
+)
 @QUICK
 @given(scenario=scenarios())
 def test_decodes_never_stall(name: str, scenario: Scenario) -> None:

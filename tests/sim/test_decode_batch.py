@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    RuleBasedStateMachine,
     initialize,
     invariant,
     precondition,
@@ -13,10 +12,10 @@ from hypothesis.stateful import (
 )
 
 from sim.decode_batch import DecodeBatch
-from tests.sim.pricing import QUICK
+from tests.cases import CountedMachine, cases
 
 
-class AgainstDictionary(RuleBasedStateMachine):
+class AgainstDictionary(CountedMachine):
     """Joins, departures and ticks in any order."""
 
     @initialize(block_size=st.integers(1, 5))
@@ -74,12 +73,7 @@ class AgainstDictionary(RuleBasedStateMachine):
         assert list(self.batch.newest_first()) == expected
 
 
-AgainstDictionary.TestCase.settings = settings(
-    QUICK,
-    max_examples=60,
-    stateful_step_count=30,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+AgainstDictionary.TestCase.settings = settings(cases(60), stateful_step_count=30)
 TestDecodeBatch = AgainstDictionary.TestCase
 
 

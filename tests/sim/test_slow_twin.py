@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from sim.schedulers.layer_groups import GROUP_RULES
-from tests.sim.pricing import QUICK, Scenario, outcome, scenarios, serve
+from tests.cases import cases
+from tests.sim.pricing import Scenario, outcome, scenarios, serve
 
 
 @dataclass
@@ -158,7 +159,7 @@ def twin_outcome(scenario: Scenario, layered: bool) -> list[tuple[list[int], int
 
 
 @pytest.mark.parametrize("name", ["chunked-prefill", "layered-prefill"])
-@settings(QUICK, max_examples=300)
+@cases(300)
 @given(scenario=scenarios())
 def test_simulator_equals_the_literal_loop(name: str, scenario: Scenario) -> None:
     """Token times and preemptions, with tiny KV pools and bursts of arrivals."""

@@ -5,9 +5,6 @@ The stationary formulas must lie inside a 99 % interval over independent replica
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -23,6 +20,7 @@ from tests.sim.pricing import (
     requests,
     serve,
 )
+from tests.sim.theory import SERVICE_NS, batching_chain, poisson_ns, replicated
 
 
 def service_ns(name: str, prompt: int, output: int, at_budget: int) -> int:
@@ -145,26 +143,6 @@ def test_without_contention_nobody_waits(gaps: list[int], outputs: int) -> None:
         assert record.finish_ns == start + 100 * outputs
 
 
-def replicated(
-    sample: Callable[[np.random.Generator], float], replications: int
-) -> tuple[float, float]:
-    """Mean and half width of its 99 % Student interval over independent streams."""
-    streams = np.random.SeedSequence(20251109).spawn(replications)
-    values = [sample(np.random.default_rng(stream)) for stream in streams]
-    # Student's t, 19 degrees of freedom, two-sided 99 %.
-    assert replications == 20
-    return float(np.mean(values)), 2.861 * float(np.std(values, ddof=1)) / math.sqrt(20)
-
-
-SERVICE_NS = 1_000_000
-
-
-def poisson_ns(rng: np.random.Generator, rate: float, n: int) -> list[int]:
-    """Arrival times of a Poisson process of ``rate`` per ``SERVICE_NS``."""
-    times = np.cumsum(rng.exponential(SERVICE_NS / rate, n))
-    return [round(time) for time in times.tolist()]
-
-
 def test_mean_wait_of_m_d_1_is_pollaczek_khinchine() -> None:
     """One sequence, equal requests, rho = 0.6: W = rho / (2 (1 - rho)) services."""
     rho, n, warm_up = 0.6, 1500, 200
@@ -179,49 +157,9 @@ def test_mean_wait_of_m_d_1_is_pollaczek_khinchine() -> None:
         waits = [(r.first_scheduled_ns or 0) - r.arrival_ns for r in records[warm_up:]]
         return float(np.mean(waits)) / SERVICE_NS
 
-    mean, half_width = replicated(mean_wait, 20)
+    mean, half_width = replicated("M/D/1", mean_wait)
     theory = rho / (2 * (1 - rho))
     assert abs(mean - theory) < half_width < 0.15 * theory
-
-
-def batching_chain(
-    rate: float, t0: float, per_row: float, slots: int, leave: float, states: int = 160
-) -> float:
-    """Mean time in system of continuous batching, from the chain at step starts.
-
-    q requests, b = min(q, slots) run for s = t0 + per_row b; Binomial(b, leave)
-    leave, Poisson(rate s) come; an empty system waits for one arrival. With pi the
-    stationary law over q >= 1 and p0(q) the chance that a step leaves none,
-    L = sum pi (q s + rate s^2 / 2) / sum pi (s + p0 / rate), W = L / rate.
-    """
-    q = np.arange(1, states + 1)
-    b = np.minimum(q, slots)
-    s = t0 + per_row * b
-    step = np.zeros((states, states + 1))
-    for i in range(states):
-        left = [
-            math.comb(int(b[i]), d) * leave**d * (1 - leave) ** (int(b[i]) - d)
-            for d in range(int(b[i]) + 1)
-        ]
-        come = np.empty(states + 1)
-        come[0] = math.exp(-rate * s[i])
-        for k in range(states):
-            come[k + 1] = come[k] * rate * s[i] / (k + 1)
-        for d, chance in enumerate(left):
-            rest = int(q[i]) - d
-            width = states + 1 - rest
-            step[i, rest:] += chance * come[:width]
-            step[i, -1] += chance * come[width:].sum()
-    empty = step[:, 0].copy()
-    moves = step[:, 1:].copy()
-    moves[:, 0] += empty
-    pi = np.full(states, 1 / states)
-    for _ in range(4000):
-        pi = pi @ moves
-        pi /= pi.sum()
-    assert pi[-1] < 1e-9
-    area = (pi * (q * s + rate * s**2 / 2)).sum()
-    return float(area / (pi * (s + empty / rate)).sum() / rate)
 
 
 def test_the_chain_gives_known_values() -> None:
@@ -263,6 +201,6 @@ def test_mean_time_of_batching_is_that_of_the_chain(
         times = [(r.finish_ns or 0) - r.arrival_ns for r in records[warm_up:]]
         return float(np.mean(times)) / SERVICE_NS
 
-    mean, half_width = replicated(mean_time, 20)
+    mean, half_width = replicated(f"{name}, {slots} slots", mean_time)
     theory = batching_chain(rate, t0, 1.0, slots, leave)
     assert abs(mean - theory) < half_width < 0.15 * theory

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.cases import cases
 from workloads.coverage import UNIFORM, ExpertCoverage, RoutingSkew, routing_skew
 
-QUICK = settings(derandomize=True, max_examples=50, deadline=None, database=None)
+QUICK = cases(50)
 QWEN = "Qwen/Qwen3-30B-A3B"
 EXPERTS, TOP_K = 128, 8
 

@@ -1,0 +1,1 @@
+"""Golden runs: small configurations and the hashes of what they predict."""
