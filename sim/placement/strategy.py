@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal, get_args
 
 import numpy as np
 
 from sim.placement.placement import ExpertPlacement
 from sim.placement.topology import EpTopology
 from sim.routing_stats import RoutingStats
+
+Hierarchy = Literal["auto", "flat", "staged", "bipart"]
+HIERARCHIES: Final[tuple[str, ...]] = get_args(Hierarchy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +32,7 @@ class PlacementOptions:
     """
 
     redundant_experts: int = 0
-    hierarchy: Literal["auto", "flat", "staged", "bipart"] = "auto"
+    hierarchy: Hierarchy = "auto"
     solver: Literal["lap", "milp"] = "lap"
     time_limit_s: float = 60.0
     max_par: float = 1.05
