@@ -14,9 +14,11 @@ from calibration.hardware import gpu, gpu_names
 from calibration.models import model, model_names
 from sim.cli_output import print_json
 from sim.config_text import json_schema
+from sim.placement import PLACEMENTS
 from sim.routers import ROUTERS
 from sim.schedulers import SCHEDULERS
 from workloads.datasets import DATASETS
+from workloads.routing.presets import preset, preset_names
 
 Entry = dict[str, Any]
 """Facts of one name, the name first."""
@@ -104,6 +106,24 @@ def _profiles() -> list[Entry]:
     ]
 
 
+def _placements() -> list[Entry]:
+    return [{"name": n, "description": s.summary} for n, s in PLACEMENTS.items()]
+
+
+def _routing() -> list[Entry]:
+    known = [preset(name) for name in preset_names()]
+    return [
+        {
+            "name": p.name,
+            "layers": p.layers,
+            "experts": p.experts,
+            "top_k": p.top_k,
+            "domains": ", ".join(p.domain_alpha),
+        }
+        for p in known
+    ]
+
+
 def _names(registry: Mapping[str, object]) -> Callable[[], list[Entry]]:
     return lambda: [{"name": name} for name in registry]
 
@@ -116,5 +136,7 @@ _LISTS: Final[Mapping[str, Callable[[], list[Entry]]]] = MappingProxyType(
         "schedulers": _names(SCHEDULERS),
         "profiles": _profiles,
         "routers": _names(ROUTERS),
+        "placements": _placements,
+        "routing": _routing,
     }
 )

@@ -1,0 +1,229 @@
+"""The command ``servescope place``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from calibration.models import model
+from reports.placement import LOADS_FILE, PLACE_FILE, write_placement_report
+from sim.cli_output import print_json, progress
+from sim.config_errors import one_of
+from sim.errors import ConfigError
+from sim.files import write_csv_atomic, write_csv_gz_atomic, write_json_atomic
+from sim.place import PlacedRow, PlaceProblem, load_stats, loads_frame, place
+from sim.placement import PLACEMENTS
+from sim.placement.dispatch import DISPATCHES
+from sim.placement.export import EXPORTS
+from sim.placement.strategy import HIERARCHIES, PlacementOptions
+from sim.placement.topology import EpTopology
+from sim.results import make_directory
+from workloads.routing.importers.options import ImportOptions
+
+_BLIND: Final = ("exflow", "coactivation")
+_MUCH_HIGHER: Final = 1.02
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlaceArguments:
+    """The options of the command, as given."""
+
+    routing: str
+    gpus: int
+    gpus_per_node: int
+    strategy: str
+    eval_routing: str | None
+    domain: str | None
+    eval_domain: str | None
+    redundant_experts: int
+    hierarchy: str
+    solver: str
+    time_limit_s: float
+    max_par: float
+    dispatch: str
+    top_k: int | None
+    model: str | None
+    export: str | None
+    seed: int
+
+
+def place_command(
+    arguments: PlaceArguments, out: Path | None, *, as_json: bool, quiet: bool
+) -> None:
+    """Place experts, print a table or JSON, write tables, figures and exports.
+
+    Raises:
+        ConfigError: On bad statistics or options, or if a file cannot be written.
+    """
+    problem = _problem(arguments)
+    problem.check()
+    exports = _names(arguments.export, EXPORTS, "--export") if arguments.export else []
+    if exports and out is None:
+        out = Path("servescope-place")
+    if out is not None:
+        make_directory(out)
+    with progress("strategies", len(problem.strategies), quiet=quiet) as one_more:
+        rows = place(problem, one_more)
+    documents = [row.document(problem.hidden_size) for row in rows]
+    if not quiet:
+        _warn(rows, problem)
+    if out is not None:
+        _write(out, rows, documents, exports)
+    if as_json:
+        print_json(documents)
+    elif not quiet:
+        _print_tables(rows, problem)
+        if out is not None:
+            typer.echo(f"written: {out}")
+
+
+def _problem(arguments: PlaceArguments) -> PlaceProblem:
+    topology = EpTopology(arguments.gpus, min(arguments.gpus_per_node, arguments.gpus))
+    options = ImportOptions(
+        top_k=arguments.top_k,
+        model=arguments.model,
+        gpus=arguments.gpus,
+        seed=arguments.seed,
+    )
+    judged = None
+    other = arguments.eval_routing
+    if other is None and arguments.eval_domain is not None:
+        other = arguments.routing
+    if other is not None:
+        judged = load_stats(other, options, arguments.eval_domain)
+    return PlaceProblem(
+        stats=load_stats(arguments.routing, options, arguments.domain),
+        topology=topology,
+        strategies=_strategies(arguments.strategy),
+        options=PlacementOptions(
+            redundant_experts=arguments.redundant_experts,
+            hierarchy=_one(arguments.hierarchy, HIERARCHIES, "--hierarchy"),
+            solver=_one(arguments.solver, ("lap", "milp"), "--solver"),
+            time_limit_s=arguments.time_limit_s,
+            max_par=arguments.max_par,
+        ),
+        dispatch=_one(arguments.dispatch, DISPATCHES, "--dispatch"),
+        eval_stats=judged,
+        hidden_size=_hidden_size(arguments),
+        seed=arguments.seed,
+    )
+
+
+def _strategies(text: str) -> list[str]:
+    if text == "all":
+        return list(PLACEMENTS)
+    return _names(text, PLACEMENTS, "--strategy")
+
+
+def _names(text: str, known: Any, option: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    return list(dict.fromkeys(_one(name, known, option) for name in names))
+
+
+def _one(name: str, known: Any, option: str) -> Any:
+    if name not in known:
+        raise ConfigError(f'{option} = "{name}": {one_of(name, known)}')
+    return name
+
+
+def _hidden_size(arguments: PlaceArguments) -> int | None:
+    """Width of the model, if the catalogue knows it."""
+    try:
+        return model(arguments.model or arguments.routing).hidden_size
+    except ConfigError:
+        return None
+
+
+def _warn(rows: Sequence[PlacedRow], problem: PlaceProblem) -> None:
+    experts, gpus = problem.stats.num_experts, problem.topology.gpus
+    ranks = problem.stats.load.reshape(len(problem.stats.load), -1)
+    if experts % gpus == 0:
+        ranks = ranks.reshape(len(ranks), gpus, -1).sum(axis=2)
+        linear = float((ranks.max(axis=1) * gpus).mean())
+        for row in rows:
+            par = row.metrics.load_par
+            if row.result.strategy in _BLIND and par > _MUCH_HIGHER * linear:
+                _note(
+                    f"{row.result.strategy} is blind to load: max/mean GPU load"
+                    f" {par:.2f} against {linear:.2f} of linear; see joint"
+                )
+    for row in rows:
+        if row.result.changes_output:
+            _note(f"{row.result.strategy} changes which experts tokens meet (output)")
+    if problem.stats.transition is None:
+        _note("no transition in the statistics: layers are taken as independent")
+
+
+def _note(text: str) -> None:
+    typer.echo(f"warning: {text}", err=True)
+
+
+def _write(
+    out: Path,
+    rows: Sequence[PlacedRow],
+    documents: Sequence[dict[str, Any]],
+    exports: Sequence[str],
+) -> None:
+    table = pd.DataFrame(
+        [{k: v for k, v in d.items() if k != "placement"} for d in documents]
+    )
+    write_csv_atomic(out / PLACE_FILE, table)
+    write_csv_gz_atomic(out / LOADS_FILE, loads_frame(rows))
+    write_json_atomic(out / "place.json", documents)
+    for row in rows:
+        for name in exports:
+            path = out / f"{row.result.strategy}.{name}.json"
+            write_json_atomic(path, EXPORTS[name](row.result.placement))
+    write_placement_report(out)
+
+
+def _print_tables(rows: Sequence[PlacedRow], problem: PlaceProblem) -> None:
+    stats, topology = problem.stats, problem.topology
+    title = (
+        f"{stats.num_layers} layers x {stats.num_experts} experts, top-{stats.top_k},"
+        f" on {topology.gpus} GPUs in {topology.nodes} node(s)"
+    )
+    table = Table(title=title, box=SIMPLE_HEAD, show_edge=False, padding=(0, 1))
+    headings = [
+        *("Strategy", "Affinity", "Max/mean\nload", "Cross-GPU\n%", "Cross-node\n%"),
+        *("Remote sends\n/token, layer", "Worst link\n%", "Objective", "Bound"),
+        *("Gap\n%", "Solve\ns", "Moved\nslots"),
+    ]
+    judged = problem.eval_stats is not None
+    if judged:
+        headings += ["Affinity\nelsewhere", "Max/mean\nelsewhere"]
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading == "Strategy" else "right")
+    for row in rows:
+        table.add_row(*_cells(row))
+    Console().print(table)
+
+
+def _cells(row: PlacedRow) -> list[str]:
+    result, metrics = row.result, row.metrics
+    cells = [
+        result.strategy,
+        f"{metrics.affinity:.3f}",
+        f"{metrics.load_par:.3f}",
+        f"{100 * metrics.cross_gpu_share:.1f}",
+        f"{100 * metrics.cross_node_share:.1f}",
+        f"{metrics.dispatch_sends:.2f}",
+        f"{100 * metrics.worst_link:.2f}",
+        f"{result.objective_name} {result.objective:.4f}",
+        f"{result.upper_bound:.4f}",
+        f"{100 * result.gap:.1f}",
+        f"{result.solve_seconds:.2f}",
+        f"{result.migrated_slots}",
+    ]
+    if row.eval_metrics is not None:
+        cells.append(f"{row.eval_metrics.affinity:.3f}")
+        cells.append(f"{row.eval_metrics.load_par:.3f}")
+    return cells

@@ -1,0 +1,1 @@
+"""How tokens choose experts: statistics, generators, importers, expected coverage."""
