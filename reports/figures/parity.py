@@ -112,4 +112,5 @@ def _legend(figure: Figure, axis: Axes, colors: dict[str, str]) -> None:
                 [], [], s=16, facecolors=face, edgecolors=DARK_GREY, label=label
             )
         )
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    columns = -(-len(handles) // 2)  # two rows: one would be wider than the figure
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
