@@ -159,8 +159,9 @@ def run(
     """Simulate one configuration.
 
     Writes result.json (the keys of vllm bench serve, and energy, traffic and cost),
-    config.toml, requests.csv.gz and timeseries.csv.gz. A run that breaks an invariant
-    leaves failed.toml and prints the command that replays it.
+    config.toml, requests.csv.gz, timeseries.csv.gz and steps.csv.gz (ten seconds of
+    iterations in detail). A run that breaks an invariant leaves failed.toml and prints
+    the command that replays it.
     """
     from sim.build import check_registered
     from sim.cli_run import run_command

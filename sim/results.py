@@ -21,6 +21,7 @@ from sim.iteration_log import IterationLog
 from sim.metrics import latency_sample
 from sim.request_frame import requests_frame
 from sim.shell.cluster import ClusterRun
+from sim.steps import middle_window, steps_frame
 from sim.summary import Summary, run_summary, slo_of
 from sim.timeseries import timeseries_frame
 from workloads.workload import Workload
@@ -29,6 +30,7 @@ CONFIG_FILE: Final = "config.toml"
 RESULT_FILE: Final = "result.json"
 REQUESTS_FILE: Final = "requests.csv.gz"
 TIMESERIES_FILE: Final = "timeseries.csv.gz"
+STEPS_FILE: Final = "steps.csv.gz"
 ITERATIONS_FILE: Final = "iterations.csv.gz"
 FAILED_FILE: Final = "failed.toml"
 
@@ -53,6 +55,8 @@ class RunResult:
         summary: The numbers of ``result.json``; see :func:`sim.summary.run_summary`.
         requests: See :func:`sim.request_frame.requests_frame`.
         timeseries: See :func:`sim.timeseries.timeseries_frame`.
+        steps: Ten seconds of iterations in full detail; see
+            :func:`sim.steps.steps_frame` and :func:`sim.steps.middle_window`.
         iterations: One row per iteration: ``replica`` and the columns of
             :class:`~sim.iteration_log.IterationLog`.
     """
@@ -61,6 +65,7 @@ class RunResult:
     summary: Summary
     requests: pd.DataFrame
     timeseries: pd.DataFrame
+    steps: pd.DataFrame
     iterations: pd.DataFrame
 
 
@@ -74,6 +79,13 @@ def run_result(
         summary=run_summary(config, machine, workload, run, sample),
         requests=requests_frame(run.records, sample, slo_of(config)),
         timeseries=timeseries_frame(run.logs, machine.power, machine.num_blocks),
+        steps=steps_frame(
+            run.logs,
+            run.records,
+            machine.parts,
+            machine.model.num_layers,
+            middle_window(run.records),
+        ),
         iterations=_iterations_frame(run.logs),
     )
 
@@ -97,6 +109,7 @@ def write_run(directory: Path, result: RunResult, *, iterations: bool = False) -
     write_atomic(directory / CONFIG_FILE, config_toml(result.config).encode())
     write_csv_gz_atomic(directory / REQUESTS_FILE, result.requests)
     write_csv_gz_atomic(directory / TIMESERIES_FILE, result.timeseries)
+    write_csv_gz_atomic(directory / STEPS_FILE, result.steps)
     if iterations:
         write_csv_gz_atomic(directory / ITERATIONS_FILE, result.iterations)
     write_json_atomic(directory / RESULT_FILE, result.summary)
