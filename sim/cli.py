@@ -179,6 +179,44 @@ def run(
 
 
 @app.command(
+    epilog=examples(
+        "servescope report servescope-compare",
+        "servescope report run-a run-b --out both.html",
+    )
+)
+def report(
+    directories: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="DIR...",
+            help="One directory of servescope compare, or any number of servescope "
+            "run.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The page. [default: report.html in the first DIR]",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write one HTML page of results: what was gained, what it cost, how sure it is.
+
+    The page needs no network and no other file: charts to hover, zoom, filter and pin,
+    the numbers behind them, measured errors of the model and where all of it comes
+    from.
+    """
+    from sim.cli_report import report_command
+
+    report_command(directories, out, as_json=as_json, quiet=quiet)
+
+
+@app.command(
     "list",
     epilog=examples("servescope list", "servescope list gpus --json"),
 )

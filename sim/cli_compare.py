@@ -94,6 +94,7 @@ def compare_command(
         print_json({"points": result.points, "paired": result.paired})
     elif not quiet:
         _print_tables(result)
+        typer.echo(f"to look at it: servescope report {out}")
         for path in result.figures:
             if path.name == f"{FRONTIER}.png":
                 typer.echo(f"TTFT-TBT frontier: {path}")
