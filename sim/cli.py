@@ -142,7 +142,7 @@ def compare(  # noqa: PLR0913, PLR0917  (options are arguments)
 @app.command(
     epilog=examples(
         "servescope run",
-        "servescope run my.toml --out results --iterations",
+        "servescope run my.toml --out results --iterations --trace",
         "servescope run my.toml --check",
         "servescope run --set engine.scheduler=orca --set workload.request_rate=1.5",
     )
@@ -155,6 +155,14 @@ def run(
     quiet: Quiet = False,
     iterations: Iterations = False,
     check: Check = False,
+    trace: Annotated[
+        bool,
+        typer.Option(
+            "--trace",
+            help="Also write trace.json.gz: iterations, layers, kernels, requests and "
+            "counters for ui.perfetto.dev.",
+        ),
+    ] = False,
 ) -> None:
     """Simulate one configuration.
 
@@ -175,6 +183,7 @@ def run(
         quiet=quiet,
         iterations=iterations,
         check=check,
+        trace=trace,
     )
 
 
