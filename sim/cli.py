@@ -226,6 +226,37 @@ def report(
 
 
 @app.command(
+    epilog=examples(
+        "servescope export servescope-run --format vllm-bench > bench.json",
+        "servescope export servescope-run --format inferencex",
+        "servescope export servescope-run --format openmetrics --out metrics.txt",
+    )
+)
+def export(
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Directory of one run.")
+    ],
+    name: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            metavar="NAME",
+            help="vllm-bench (vllm bench serve --save-detailed), inferencex (its "
+            "aggregate row) or openmetrics (time series, vLLM's metric names).",
+        ),
+    ] = "vllm-bench",
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The file; default: print it."),
+    ] = None,
+) -> None:
+    """Print a run in the format of another tool, for scripts made for it."""
+    from sim.cli_export import export_command
+
+    export_command(directory, name, out)
+
+
+@app.command(
     "list",
     epilog=examples("servescope list", "servescope list gpus --json"),
 )

@@ -118,6 +118,15 @@ class Study:
         return None
 
 
+def needed_table(run: Run, file: str) -> pd.DataFrame:
+    """A table beside ``result.json`` that cannot be done without.
+
+    Raises:
+        ConfigError: If it is missing or not a readable table.
+    """
+    return read_table(run.folder / file)
+
+
 def read_study(directories: Sequence[Path]) -> Study:
     """Read a comparison, or runs to lay side by side.
 
