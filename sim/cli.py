@@ -257,6 +257,34 @@ def export(
 
 
 @app.command(
+    epilog=examples(
+        "servescope explore",
+        "servescope explore my.toml --port 5006",
+        "servescope explore --set calibration.profile=layered-prefill-v1",
+    )
+)
+def explore(
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    port: Annotated[
+        int,
+        typer.Option(min=0, max=65535, help="On 127.0.0.1; 0 for any that is free."),
+    ] = 0,
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")
+    ] = True,
+) -> None:
+    """Serve a what-if page on this machine: sliders, chunked beside layered prefill.
+
+    Every move of a slider simulates both policies again. Nothing is written, nobody
+    but this machine is answered; Ctrl-C ends it.
+    """
+    from sim.cli_explore import explore_command
+
+    explore_command(config, overrides or (), port=port, show=browser)
+
+
+@app.command(
     "list",
     epilog=examples("servescope list", "servescope list gpus --json"),
 )

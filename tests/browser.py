@@ -50,8 +50,8 @@ def browser_or_skip() -> Iterator[Any]:
         browser.close()
 
 
-def visit(browser: Any, url: str, width: int) -> Iterator[Visit]:
-    """Open a page and wait until its charts are drawn."""
+def watched(browser: Any, width: int) -> Visit:
+    """An empty page whose errors and requests are noted."""
     page = browser.new_page(viewport={"width": width, "height": 900})
     seen = Visit(page, width)
     page.on(
@@ -60,6 +60,13 @@ def visit(browser: Any, url: str, width: int) -> Iterator[Visit]:
     )
     page.on("pageerror", lambda error: seen.errors.append(str(error)))
     page.on("request", lambda request: _note(seen, request.url))
+    return seen
+
+
+def visit(browser: Any, url: str, width: int) -> Iterator[Visit]:
+    """Open a page and wait until its charts are drawn."""
+    seen = watched(browser, width)
+    page = seen.page
     page.goto(url)
     page.wait_for_selector("html[data-ready=yes]", state="attached", timeout=60_000)
     yield seen

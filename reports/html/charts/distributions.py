@@ -38,7 +38,7 @@ def distribution_charts(study: Study, runs: Sequence[Run]) -> dict[str, Figure]:
     frames = [(run, run.table("requests.csv.gz")) for run in runs]
     for column, title, unit, ms, limit in _COLUMNS:
         lines = [
-            (run, _curve(frame[column].dropna().to_numpy() / ms))
+            (run, curve(frame[column].dropna().to_numpy() / ms))
             for run, frame in frames
             if frame is not None and frame[column].notna().any()
         ]
@@ -55,7 +55,7 @@ def distribution_charts(study: Study, runs: Sequence[Run]) -> dict[str, Figure]:
 Curve = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 
 
-def _curve(values: npt.NDArray[np.float64]) -> Curve:
+def curve(values: npt.NDArray[np.float64]) -> Curve:
     """Values and the share of requests (%) at or below, thinned to even shares."""
     ordered = np.sort(values)
     shares = 100 * np.arange(1, ordered.size + 1) / ordered.size

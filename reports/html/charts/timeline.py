@@ -55,9 +55,10 @@ def timeline_charts(study: Study, runs: Sequence[Run]) -> dict[str, Figure]:
     if not known:
         return {}
     first_s = min(frame["start_ns"].min() for _, frame in known) / _NS_PER_S
+    shown_s = first_prefill_s([frame for _, frame in known])
     last_s = max(frame["end_ns"].max() for _, frame in known) / _NS_PER_S
     view = Range1d(
-        first_s, min(first_s + _FIRST_VIEW_S, last_s), bounds=(first_s, last_s)
+        shown_s, min(shown_s + _FIRST_VIEW_S, last_s), bounds=(first_s, last_s)
     )
     layers = max(frame["last_layer"].max() for _, frame in known)
     return {
@@ -92,25 +93,7 @@ def _timeline(
     )
     boxes = []
     for run, frame in runs:
-        first = frame[frame["replica"] == 0]
-        prefill = first["prefill_tokens"] > 0
-        source = ColumnDataSource(
-            {
-                "left": first["start_ns"] / _NS_PER_S,
-                "right": first["end_ns"] / _NS_PER_S,
-                "top": first["first_layer"],
-                "bottom": first["last_layer"],
-                "color": prefill.map({True: style.color, False: _DECODE}),
-                "ms": (first["end_ns"] - first["start_ns"]) / _NS_PER_MS,
-                "prefill": first["prefill_tokens"],
-                "decode": first["decode_tokens"],
-                "experts_ms": first["experts_ns"] / _NS_PER_MS,
-                "attention_ms": (
-                    first["prefill_attention_ns"] + first["decode_attention_ns"]
-                )
-                / _NS_PER_MS,
-            }
-        )
+        source = ColumnDataSource(box_columns(frame, style.color))
         box = chart.quad(
             left="left",
             right="right",
@@ -132,6 +115,32 @@ def _timeline(
     ]
     chart.add_tools(hover(boxes, tips))
     return chart
+
+
+def first_prefill_s(frames: Sequence[pd.DataFrame]) -> float:
+    """When the first prompt runs under any policy: where a look is worth most."""
+    steps = pd.concat(frames)
+    prefills = steps[steps["prefill_tokens"] > 0]
+    return float((steps if prefills.empty else prefills)["start_ns"].min()) / _NS_PER_S
+
+
+def box_columns(frame: pd.DataFrame, color: str) -> dict[str, pd.Series]:
+    """The boxes of the first replica, from its ``steps.csv.gz``."""
+    first = frame[frame["replica"] == 0]
+    prefill = first["prefill_tokens"] > 0
+    attention_ns = first["prefill_attention_ns"] + first["decode_attention_ns"]
+    return {
+        "left": first["start_ns"] / _NS_PER_S,
+        "right": first["end_ns"] / _NS_PER_S,
+        "top": first["first_layer"],
+        "bottom": first["last_layer"],
+        "color": prefill.map({True: color, False: _DECODE}),
+        "ms": (first["end_ns"] - first["start_ns"]) / _NS_PER_MS,
+        "prefill": first["prefill_tokens"],
+        "decode": first["decode_tokens"],
+        "experts_ms": first["experts_ns"] / _NS_PER_MS,
+        "attention_ms": attention_ns / _NS_PER_MS,
+    }
 
 
 def breakdown_table(run: Run) -> pd.DataFrame | None:
