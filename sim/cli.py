@@ -198,8 +198,8 @@ def report(
         list[Path],
         typer.Argument(
             metavar="DIR...",
-            help="One directory of servescope compare, or any number of servescope "
-            "run.",
+            help="One directory of servescope compare, sweep or capacity, or any "
+            "number of servescope run.",
             show_default=False,
         ),
     ],

@@ -188,7 +188,7 @@ def how_sure(runs: Iterable[Run], accuracy: Accuracy) -> list[str]:
         "Intervals are 95 %, by batch means over the requests of one simulated load;"
         " they cover chance in that load, not the model's own error."
     ]
-    lines += _measured(accuracy)
+    lines += measured_lines(accuracy)
     shares = [run.summary.get("extrapolated_fraction") or 0.0 for run in runs]
     words = (
         "outside profiled kernel timings, where rooflines stand in"
@@ -199,7 +199,8 @@ def how_sure(runs: Iterable[Run], accuracy: Accuracy) -> list[str]:
     return lines
 
 
-def _measured(accuracy: Accuracy) -> list[str]:
+def measured_lines(accuracy: Accuracy) -> list[str]:
+    """How far off predictions of the same regime were where it was measured."""
     if not accuracy.likeness:
         return [
             "No measurement of this engine, nor of this model and GPU, is among the"

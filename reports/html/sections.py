@@ -9,18 +9,19 @@ from markupsafe import Markup
 
 from reports.html.charts.base import Figure
 from reports.html.charts.distributions import distribution_charts
-from reports.html.charts.explorer import AXES, Explorer, explorer, points_of, text_of
+from reports.html.charts.explorer import Explorer, explorer, points_of, text_of
 from reports.html.charts.rates import rate_charts
 from reports.html.charts.series import series_charts
 from reports.html.charts.stacks import ENERGY, TRAFFIC, stack_chart
 from reports.html.charts.timeline import KERNELS, breakdown_chart, timeline_charts
 from reports.html.embed import document_json, script_json
+from reports.html.points import Points
 from reports.html.quantities import QUANTITIES
 from reports.html.study import Run, Study
 
 _MOST_DETAILED: Final = 24
 """Runs with distributions, time series and timeline; more would not fit the page."""
-_MOST_ROWS: Final = 200
+_MOST_ROWS: Final = 50
 _TITLES: Final = {
     "rates": "Against the rate",
     "distributions": "Latencies",
@@ -44,6 +45,13 @@ def chart_context(study: Study) -> dict[str, Any]:
     if points is not None:
         charts |= {str(chart.name): chart for chart in points.charts}
     return _charts_context(groups, charts, points)
+
+
+def points_context(points: Points) -> dict[str, Any]:
+    """The same of a sweep or a capacity study, which has the explorer only."""
+    found = explorer(points.points, {}, points.axes)
+    charts = {} if found is None else {str(c.name): c for c in found.charts}
+    return _charts_context({}, charts, found)
 
 
 def _detailed(study: Study) -> list[Run]:
@@ -117,7 +125,6 @@ def _charts_context(
             for name, chart in groups.get("timeline", {}).items()
         ],
         "explorer": points,
-        "explorer_axes": AXES,
         "kernels": list(KERNELS.values()),
         "energy_parts": [(part.title, part.color) for part in reversed(ENERGY)],
         "traffic_parts": [(part.title, part.color) for part in reversed(TRAFFIC)],
@@ -144,7 +151,10 @@ def _page(charts: Mapping[str, Figure], points: Explorer | None) -> dict[str, An
     info = None
     if points is not None:
         info = {
-            "axes": AXES,
+            "axes": points.axes,
+            "choices": [
+                {"key": q.key, "label": q.label, "less": q.less} for q in points.choices
+            ],
             "keys": [{"column": k.column, "name": k.name} for k in points.keys],
             "quantities": [
                 {"key": q.key, "label": q.label, "less": q.less}

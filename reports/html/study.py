@@ -199,13 +199,21 @@ def _named(runs: Sequence[Run]) -> Iterator[Run]:
 
 
 def _run(folder: Path) -> Run:
-    summary = _json(folder / RESULT_FILE)
-    if missing := [key for key in _NEEDED if key not in summary]:
-        raise ConfigError(
-            f"{folder / RESULT_FILE}: missing key(s) {', '.join(missing)}"
-        )
-    config = dict(_flat(_toml(folder / _CONFIG_FILE)))
+    path = folder / RESULT_FILE
+    summary = check_summary(_json(path), path)
+    config = dict(flat(_toml(folder / _CONFIG_FILE)))
     return Run(folder, summary, config, str(summary["scheduler"]), load_text(summary))
+
+
+def check_summary(summary: Summary, path: Path) -> Summary:
+    """The summary, if it holds what every page needs.
+
+    Raises:
+        ConfigError: If a key is missing.
+    """
+    if missing := [key for key in _NEEDED if key not in summary]:
+        raise ConfigError(f"{path}: missing key(s) {', '.join(missing)}")
+    return summary
 
 
 def load_text(summary: Summary) -> str:
@@ -241,9 +249,10 @@ def _unreadable(path: Path, error: Exception) -> ConfigError:
     return ConfigError(f"{one_line(str(path))}: cannot be read: {one_line(reason)}")
 
 
-def _flat(table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Keys of nested tables joined by dots, and their values."""
     for key, value in table.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

@@ -14,7 +14,7 @@ from reports.html.charts.timeline import KERNELS, breakdown_table
 from reports.html.quantities import QUANTITIES, number_text
 from reports.html.study import Run, Study
 
-_PROVENANCE: Final = (
+PROVENANCE: Final = (
     *("version", "profile", "model_id", "gpu", "num_gpus", "dataset", "seed"),
     *("num_prompts", "completed", "rejected", "extrapolated_fraction"),
     *("config_sha256", "workload_sha256", "calibration_sha256"),
@@ -127,16 +127,17 @@ def breakdown(study: Study, load: str) -> Table | None:
 
 def provenance_table(study: Study) -> Table:
     """Where each compared run comes from."""
-    keys = [k for k in _PROVENANCE if any(k in run.summary for run in study.compared)]
+    keys = [k for k in PROVENANCE if any(k in run.summary for run in study.compared)]
     rows = [
         [Cell(f"{run.name}, {run.load}")]
-        + [Cell(_plain(run.summary.get(key))) for key in keys]
+        + [Cell(plain_text(run.summary.get(key))) for key in keys]
         for run in study.compared
     ]
     return Table(["run", *keys], rows, len(keys) + 1)
 
 
-def _plain(value: object) -> str:
+def plain_text(value: object) -> str:
+    """A value of ``result.json`` as provenance shows it."""
     if value is None:
         return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

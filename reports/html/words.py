@@ -46,7 +46,13 @@ class View:
 def text_context(study: Study) -> dict[str, Any]:
     """Words and tables of a study, for the template."""
     accuracy = accuracy_of(study.compared[0].summary)
-    return {**_head(study), **_words(study, accuracy), **_tables(study, accuracy)}
+    return {
+        **_head(study),
+        **_words(study, accuracy),
+        **_tables(study, accuracy),
+        "bests": [],
+        "answers": [],
+    }
 
 
 def _head(study: Study) -> dict[str, Any]:
@@ -59,13 +65,14 @@ def _head(study: Study) -> dict[str, Any]:
         f" (servescope {first['version']})",
         "loads": study.loads,
         "headline": study.headline,
-        "legend": [_legend(style) for style in styles.values()],
+        "legend": [legend_entry(style) for style in styles.values()],
         "baseline_label": study.baseline,
         "warnings": _warnings(study),
     }
 
 
-def _legend(style: PolicyStyle) -> dict[str, str]:
+def legend_entry(style: PolicyStyle) -> dict[str, str]:
+    """Name, colour and marker of a policy."""
     path = _PATHS.get(style.marker, _CROSS)
     return {"label": style.label, "color": style.color, "path": path}
 

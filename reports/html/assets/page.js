@@ -105,15 +105,15 @@
     const plots = [0, 1].map((place) => doc.get_model_by_name(`explorer-${place}`));
     const columns = source.data, count = columns.color.length;
     const axes = info.axes.map((pair) => [...pair]);
-    const quantity = Object.fromEntries(info.quantities.map((item) => [item.key, item]));
+    const quantity = Object.fromEntries(info.choices.map((item) => [item.key, item]));
     let kept = Array(count).fill(true);
 
     const front = (place) => {
       // What no other kept point beats in both; points that served fewer do not count.
       const [x, y] = axes[place], best = (key, v) => (quantity[key].less === false ? -v : v);
-      const order = [];
+      const order = [], ordered = [x, y].every((key) => quantity[key].less !== null);
       for (let i = 0; i < count; i++) {
-        if (kept[i] && columns.served[i] === 1 && isFinite(columns[x][i]) && isFinite(columns[y][i])) order.push(i);
+        if (ordered && kept[i] && columns.served[i] === 1 && isFinite(columns[x][i]) && isFinite(columns[y][i])) order.push(i);
       }
       order.sort((a, b) => best(x, columns[x][a]) - best(x, columns[x][b]) || best(y, columns[y][a]) - best(y, columns[y][b]));
       const xs = [], ys = [];

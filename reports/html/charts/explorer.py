@@ -22,11 +22,12 @@ from bokeh.models import (
 from reports.html.charts.base import Figure, hover, looks, marker, new_chart
 from reports.html.quantities import QUANTITIES, Quantity
 from reports.html.study import Run
-from reports.style import BLACK, GREY
+from reports.style import BLACK, DARK_GREY
 
 SOURCE: Final = "explorer-source"
 FILTER: Final = "explorer-filter"
-AXES: Final = (
+Axes = tuple[tuple[str, str], tuple[str, str]]
+AXES: Final[Axes] = (
     ("mean_ttft_ms", "p99_itl_ms"),
     ("mean_e2el_ms", "energy_per_token_j"),
 )
@@ -36,7 +37,6 @@ _SHOWN: Final = (
     *("request_goodput", "energy_per_token_j"),
 )
 _MOST_CHOICES: Final = 12
-_QUIET: Final = {"calibration.data_dir", "workload.path", "seed"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +63,16 @@ class Explorer:
     Attributes:
         charts: Both.
         keys: What may be filtered by.
-        quantities: What an axis may show.
-        columns: Everything of the points that the page prints: texts of keys and
-            quantities by column.
+        quantities: Columns of the table.
+        choices: What an axis may show: quantities, and keys that are numbers.
+        axes: What they show first, (x, y) of each chart.
     """
 
     charts: tuple[Figure, Figure]
     keys: tuple[Key, ...]
     quantities: tuple[Quantity, ...]
-    columns: dict[str, list[str]]
+    choices: tuple[Quantity, ...]
+    axes: Axes
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +89,15 @@ def points_of(runs: Sequence[Run]) -> list[Point]:
 
 
 def explorer(
-    points: Sequence[Point], first_shown: Mapping[str, str]
+    points: Sequence[Point], first_shown: Mapping[str, str], axes: Axes = AXES
 ) -> Explorer | None:
     """The charts; None where there are fewer than three points to choose from.
 
     Args:
         points: What to choose from.
         first_shown: Keys, and the value that the page shows first.
+        axes: What the axes show first: keys of ``result.json`` or of the
+            configuration; the first choice takes the place of an unknown one.
     """
     if len(points) < 3:
         return None
@@ -109,13 +112,36 @@ def explorer(
         for key in keys
     }
     texts |= {f"text:{q.key}": [q.text(p.summary) for p in points] for q in quantities}
-    source = _source(points, quantities, texts)
+    numbers = {key.name: _numbers(points, key) for key in keys}
+    numeric = {name: column for name, column in numbers.items() if column}
+    choices = (
+        *quantities,
+        *(Quantity(name, name, "", less=None) for name in numeric),
+    )
+    source = _source(points, quantities, texts | numeric)
     chosen = CDSView(filter=BooleanFilter([True] * len(points), name=FILTER))
     first, second = (
-        _chart(place, axes, source, chosen, keys, quantities)
-        for place, axes in enumerate(AXES)
+        _chart(place, pair, source, chosen, keys, choices)
+        for place, pair in enumerate(axes)
     )
-    return Explorer((first, second), keys, quantities, texts)
+    return Explorer((first, second), keys, quantities, choices, _shown(axes, choices))
+
+
+def _shown(axes: Axes, choices: Sequence[Quantity]) -> Axes:
+    """The axes, with the first choice in the place of unknown keys."""
+    known = {choice.key for choice in choices}
+    fallback = choices[0].key
+    (a, b), (c, d) = axes
+    a, b, c, d = (key if key in known else fallback for key in (a, b, c, d))
+    return (a, b), (c, d)
+
+
+def _numbers(points: Sequence[Point], key: Key) -> list[float]:
+    """Values of a key, or nothing where one of them is no number."""
+    values = [point.config.get(key.name) for point in points]
+    if any(isinstance(v, bool) or not isinstance(v, int | float) for v in values):
+        return []
+    return [float(v) for v in values if isinstance(v, int | float)]
 
 
 def _keys(points: Sequence[Point], first_shown: Mapping[str, str]) -> tuple[Key, ...]:
@@ -124,7 +150,7 @@ def _keys(points: Sequence[Point], first_shown: Mapping[str, str]) -> tuple[Key,
     for name in names:
         values = [point.config.get(name) for point in points]
         distinct = list(dict.fromkeys(text_of(value) for value in values))
-        if len(distinct) > 1 and name not in _QUIET:
+        if len(distinct) > 1:
             choices = tuple(sorted(distinct, key=_order))
             few = choices if len(choices) <= _MOST_CHOICES else ()
             first = tuple(text for text in few if text == first_shown.get(name))
@@ -149,7 +175,9 @@ def _order(text: str) -> tuple[float, str]:
 
 
 def _source(
-    points: Sequence[Point], quantities: Sequence[Quantity], texts: dict[str, list[str]]
+    points: Sequence[Point],
+    quantities: Sequence[Quantity],
+    texts: Mapping[str, list[Any]],
 ) -> ColumnDataSource:
     names = [str(point.summary["scheduler"]) for point in points]
     styles = looks(names)
@@ -178,7 +206,7 @@ def _chart(
     quantities: Sequence[Quantity],
 ) -> Figure:
     known = {quantity.key: quantity for quantity in quantities}
-    x, y = (known.get(key, quantities[i]) for i, key in enumerate(axes))
+    x, y = (known.get(key, quantities[0]) for key in axes)
     tap = TapTool(mode="xor")
     chart = new_chart(
         f"explorer-{place}",
@@ -189,16 +217,6 @@ def _chart(
         tools=[tap],
     )
     chart.toolbar.active_tap = tap
-    chart.step(
-        "x",
-        "y",
-        source=ColumnDataSource({"x": [], "y": []}),
-        mode="after",
-        color=GREY,
-        line_width=4,
-        alpha=0.6,
-        name=f"explorer-front-{place}",
-    )
     points = chart.scatter(
         x.key,
         y.key,
@@ -212,6 +230,16 @@ def _chart(
         selection_line_color=BLACK,
         selection_line_width=2,
         name=f"explorer-points-{place}",
+    )
+    chart.step(
+        "x",
+        "y",
+        source=ColumnDataSource({"x": [], "y": []}),
+        mode="after",
+        color=DARK_GREY,
+        line_width=3,
+        alpha=0.7,
+        name=f"explorer-front-{place}",
     )
     tips = [("policy", "@policy"), *((key.name, f"@{key.column}") for key in keys)]
     tips += [
