@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import pandas as pd
 
 from reports.frame import check_compare, finite_rates, read_table
+from reports.pareto import pareto_front
+from reports.text_plot import WIDTH, Mark, scatter_text
 from sim.errors import ConfigError
 
 TRADEOFF_FILE: Final = "tradeoff.csv"
@@ -30,6 +34,35 @@ def read_tradeoff(path: Path) -> pd.DataFrame:
     frame = read_table(path)
     check_tradeoff(frame, str(path))
     return frame
+
+
+def tradeoff_text(frame: pd.DataFrame) -> list[str]:
+    """TTFT against TBT for a terminal: a letter a setting, large on the frontier.
+
+    Args:
+        frame: A checked trade-off frame.
+
+    Returns:
+        Lines that fit 80 columns; none where fewer than two settings have both.
+    """
+    points = frame[["mean_ttft_ms", "p99_itl_ms"]].to_numpy(dtype=np.float64)
+    served = frame["completed"] / frame["completed"].max() == 1
+    front = pareto_front(
+        np.where(served.to_numpy()[:, None], points, np.nan), (True, True)
+    )
+    marks = [
+        Mark(ttft_ms / 1e3, tbt_ms, name[0], bool(on))
+        for (ttft_ms, tbt_ms), name, on in zip(
+            points.tolist(), frame["scheduler"].map(str), front, strict=True
+        )
+    ]
+    lines = scatter_text(marks, "mean TTFT (s)", "p99 TBT (ms)")
+    if not lines:
+        return []
+    names = ", ".join(f"{name[0]} {name}" for name in dict.fromkeys(frame["scheduler"]))
+    rate = frame["request_rate"].iloc[0]
+    title = f"TTFT against TBT at {rate:g} req/s: {names}; capital: nothing beats it"
+    return [*textwrap.wrap(title, WIDTH), *lines]
 
 
 def check_tradeoff(frame: pd.DataFrame, name: str) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 from calibration.anchor_file import ANCHOR_SUFFIX, read_anchor
 from calibration.engine_profiles import EngineProfile, engine_profile, profile_names
@@ -22,10 +24,12 @@ from sim.config import Config, check_names
 from sim.energy import PowerModel
 from sim.engine import Engine
 from sim.errors import ConfigError
+from sim.model_work import ModelWork
 from sim.routers import ROUTERS
 from sim.schedulers import SCHEDULERS, SchedulerOptions
 from sim.shell.cluster import Cluster
-from sim.step_cost import StepCostModel
+from sim.step_cost import HostTimes, StepCostModel
+from sim.step_parts import StepParts
 from sim.view import EngineLimits
 from workloads.coverage import UNIFORM, ExpertCoverage, RoutingSkew, routing_skew
 from workloads.datasets import DATASETS
@@ -44,6 +48,7 @@ class Machine:
         kv_dtype: KV cache format.
         kernels: Kernel times of the model on one GPU.
         pricer: Prices plans.
+        parts: Splits the time of a plan into its kernels.
         power: Board power of a replica.
         num_blocks: KV blocks of a replica.
         tables: Whose kernels the tables time, such as "vllm 0.24.0".
@@ -58,10 +63,22 @@ class Machine:
     kv_dtype: str
     kernels: ModelKernels
     pricer: StepCostModel
+    parts: StepParts
     power: PowerModel
     num_blocks: int
     tables: str
     calibration_sha256: str
+
+
+class _Ingredients(TypedDict):
+    """What the price of a plan and its split into kernels are both made of."""
+
+    kernels: ModelKernels
+    coverage: ExpertCoverage | None
+    work: ModelWork
+    host: HostTimes
+    padded: Callable[[int], tuple[int, bool]]
+    kernel_factor: float
 
 
 def profile_of(config: Config) -> EngineProfile:
@@ -183,21 +200,20 @@ def build_machine(config: Config, profile: EngineProfile | None = None) -> Machi
     kernels = _kernels(config, tables, device, deployment, profile)
     power = _power(device, dtype, tp)
     skew = _skew(config, shape)
-    pricer = StepCostModel(
-        kernels=kernels,
-        coverage=(
+    ingredients: _Ingredients = {
+        "kernels": kernels,
+        "coverage": (
             ExpertCoverage(shape.num_experts, shape.top_k, skew)
             if shape.is_moe
             else None
         ),
-        work=model_work(
+        "work": model_work(
             deployment, kernels.elementwise_row_bytes, kernels.absorbed_chunk_tokens
         ),
-        host=profile.host,
-        padded=profile.padded,
-        power=power,
-        kernel_factor=profile.kernel_factor,
-    )
+        "host": profile.host,
+        "padded": profile.padded,
+        "kernel_factor": profile.kernel_factor,
+    }
     return Machine(
         model=shape,
         gpu=device,
@@ -205,7 +221,8 @@ def build_machine(config: Config, profile: EngineProfile | None = None) -> Machi
         dtype=dtype,
         kv_dtype=kv_dtype,
         kernels=kernels,
-        pricer=pricer,
+        pricer=StepCostModel(**ingredients, power=power),
+        parts=StepParts(**ingredients),
         power=power,
         num_blocks=_num_blocks(config, device, deployment),
         tables=tables.version,

@@ -142,7 +142,7 @@ def compare(  # noqa: PLR0913, PLR0917  (options are arguments)
 @app.command(
     epilog=examples(
         "servescope run",
-        "servescope run my.toml --out results --iterations",
+        "servescope run my.toml --out results --iterations --trace",
         "servescope run my.toml --check",
         "servescope run --set engine.scheduler=orca --set workload.request_rate=1.5",
     )
@@ -155,12 +155,21 @@ def run(
     quiet: Quiet = False,
     iterations: Iterations = False,
     check: Check = False,
+    trace: Annotated[
+        bool,
+        typer.Option(
+            "--trace",
+            help="Also write trace.json.gz: iterations, layers, kernels, requests and "
+            "counters for ui.perfetto.dev.",
+        ),
+    ] = False,
 ) -> None:
     """Simulate one configuration.
 
     Writes result.json (the keys of vllm bench serve, and energy, traffic and cost),
-    config.toml, requests.csv.gz and timeseries.csv.gz. A run that breaks an invariant
-    leaves failed.toml and prints the command that replays it.
+    config.toml, requests.csv.gz, timeseries.csv.gz and steps.csv.gz (ten seconds of
+    iterations in detail). A run that breaks an invariant leaves failed.toml and prints
+    the command that replays it.
     """
     from sim.build import check_registered
     from sim.cli_run import run_command
@@ -174,7 +183,105 @@ def run(
         quiet=quiet,
         iterations=iterations,
         check=check,
+        trace=trace,
     )
+
+
+@app.command(
+    epilog=examples(
+        "servescope report servescope-compare",
+        "servescope report run-a run-b --out both.html",
+    )
+)
+def report(
+    directories: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="DIR...",
+            help="One directory of servescope compare, sweep or capacity, or any "
+            "number of servescope run.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The page. [default: report.html in the first DIR]",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write one HTML page of results: what was gained, what it cost, how sure it is.
+
+    The page needs no network and no other file: charts to hover, zoom, filter and pin,
+    the numbers behind them, measured errors of the model and where all of it comes
+    from.
+    """
+    from sim.cli_report import report_command
+
+    report_command(directories, out, as_json=as_json, quiet=quiet)
+
+
+@app.command(
+    epilog=examples(
+        "servescope export servescope-run --format vllm-bench > bench.json",
+        "servescope export servescope-run --format inferencex",
+        "servescope export servescope-run --format openmetrics --out metrics.txt",
+    )
+)
+def export(
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Directory of one run.")
+    ],
+    name: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            metavar="NAME",
+            help="vllm-bench (vllm bench serve --save-detailed), inferencex (its "
+            "aggregate row) or openmetrics (time series, vLLM's metric names).",
+        ),
+    ] = "vllm-bench",
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The file; default: print it."),
+    ] = None,
+) -> None:
+    """Print a run in the format of another tool, for scripts made for it."""
+    from sim.cli_export import export_command
+
+    export_command(directory, name, out)
+
+
+@app.command(
+    epilog=examples(
+        "servescope explore",
+        "servescope explore my.toml --port 5006",
+        "servescope explore --set calibration.profile=layered-prefill-v1",
+    )
+)
+def explore(
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    port: Annotated[
+        int,
+        typer.Option(min=0, max=65535, help="On 127.0.0.1; 0 for any that is free."),
+    ] = 0,
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")
+    ] = True,
+) -> None:
+    """Serve a what-if page on this machine: sliders, chunked beside layered prefill.
+
+    Every move of a slider simulates both policies again. Nothing is written, nobody
+    but this machine is answered; Ctrl-C ends it.
+    """
+    from sim.cli_explore import explore_command
+
+    explore_command(config, overrides or (), port=port, show=browser)
 
 
 @app.command(

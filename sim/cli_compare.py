@@ -14,6 +14,7 @@ from rich.table import Table
 
 from reports.compare import FRONTIER
 from reports.tables import comparison_table, summary_table
+from reports.tradeoff import TRADEOFF_FILE, read_tradeoff, tradeoff_text
 from sim.cli_output import print_json, progress, warn
 from sim.compare import Comparison, Plan, compare, compare_frame
 from sim.config_errors import clip
@@ -94,6 +95,10 @@ def compare_command(
         print_json({"points": result.points, "paired": result.paired})
     elif not quiet:
         _print_tables(result)
+        if plan.tradeoff:
+            for line in tradeoff_text(read_tradeoff(out / TRADEOFF_FILE)):
+                typer.echo(line)
+        typer.echo(f"to look at it: servescope report {out}")
         for path in result.figures:
             if path.name == f"{FRONTIER}.png":
                 typer.echo(f"TTFT-TBT frontier: {path}")

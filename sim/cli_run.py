@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from reports.trace import MAX_EVENTS, TRACE_FILE
 from sim.cli_output import print_json, progress, warn
 from sim.config import Config
 from sim.results import make_directory, replayable, write_run
@@ -49,6 +50,7 @@ def run_command(
     quiet: bool,
     iterations: bool,
     check: bool = False,
+    trace: bool = False,
 ) -> None:
     """Run a configuration, write its files to ``out`` and print a short table.
 
@@ -65,14 +67,27 @@ def run_command(
         progress("requests", total, quiet=quiet) as one_more,
         replayable(config, out),
     ):
-        result = run_prepared(prepared, one_more, check=check)
+        result = run_prepared(prepared, one_more, check=check, trace=trace)
     write_run(out, result, iterations=iterations)
     warn([result.summary])
+    if result.trace is not None:
+        _warn_of_cut(result.trace["otherData"])
     if as_json:
         print_json(result.summary)
     elif not quiet:
         _print_tables(result.summary)
         typer.echo(f"written: {out}")
+
+
+def _warn_of_cut(trace: dict[str, Any]) -> None:
+    """Say what a trace leaves out, so that nobody takes its end for the run's."""
+    left = [(trace[f"{what}_left_out"], what) for what in ("iterations", "requests")]
+    if words := [f"the last {count} {what}" for count, what in left if count]:
+        typer.echo(
+            f"warning: {TRACE_FILE} leaves out {' and '.join(words)}: it holds at most"
+            f" {MAX_EVENTS} events",
+            err=True,
+        )
 
 
 def start_note(prepared: PreparedRun) -> str:

@@ -68,11 +68,25 @@ def write_csv_gz_atomic(path: Path, frame: pd.DataFrame) -> None:
     Raises:
         ConfigError: If the file cannot be written.
     """
+    write_atomic(path, _gzipped(_csv(frame)))
+
+
+def write_json_gz_atomic(path: Path, obj: object) -> None:
+    """Write gzipped JSON on one line, otherwise as :func:`write_json_atomic` does.
+
+    Raises:
+        ConfigError: If the file cannot be written.
+    """
+    text = json.dumps(_plain(obj), separators=(",", ":"), allow_nan=False)
+    write_atomic(path, _gzipped(text.encode("ascii")))
+
+
+def _gzipped(data: bytes) -> bytes:
     buffer = io.BytesIO()
     # GzipFile, since gzip.compress writes another header from Python 3.13 on
     with gzip.GzipFile("", "wb", _GZIP_LEVEL, buffer, mtime=0) as file:
-        file.write(_csv(frame))
-    write_atomic(path, buffer.getvalue())
+        file.write(data)
+    return buffer.getvalue()
 
 
 def _csv(frame: pd.DataFrame) -> bytes:

@@ -9,6 +9,7 @@ import numpy as np
 
 from sim.engine import Engine
 from sim.plan import StepPlan
+from sim.span_log import SpanLog
 from sim.step import NUM_COUNTS, NUM_JOULES, DecodeCosts, Int64, StepCost
 
 _FOLD: Final = 1024  # iterations whose costs are kept before they are summed
@@ -27,6 +28,8 @@ class IterationLog:
         prefill_layer_tokens: Prompt tokens times layers computed.
         decode_tokens: Decode rows.
         energy_j: Energy of each iteration.
+        decoding: Requests that decode, also where this iteration does not run them.
+        chunks: Prompt chunks and the layers they ran in.
     """
 
     def __init__(self) -> None:
@@ -39,6 +42,8 @@ class IterationLog:
         self.prefill_layer_tokens = array("q")
         self.decode_tokens = array("q")
         self.energy_j = array("d")
+        self.decoding = array("q")
+        self.chunks = SpanLog()
         self._counts = array("q")
         self._joules = array("d")
         self._count_sums = [0] * NUM_COUNTS
@@ -69,12 +74,10 @@ class IterationLog:
         self.running.append(decoding + len(engine.prefilling))
         self.waiting.append(len(engine.waiting))
         self.used_blocks.append(engine.num_blocks - engine.free_blocks)
-        layer_tokens = 0
-        for span in plan.spans:
-            for chunk in span.prefill:
-                layer_tokens += span.layers * chunk.tokens
-        self.prefill_layer_tokens.append(layer_tokens)
+        work = self.chunks.append(len(self.end_ns) - 1, plan)
+        self.prefill_layer_tokens.append(work)
         self.decode_tokens.append(decodes)
+        self.decoding.append(decoding)
         self.energy_j.append(cost.energy_j)
         self._counts.extend(cost[:NUM_COUNTS])  # type: ignore[arg-type]
         self._joules.extend(cost[NUM_COUNTS:])
@@ -111,6 +114,7 @@ class IterationLog:
         self.used_blocks.frombytes(used.tobytes())
         self.prefill_layer_tokens += array("q", [0]) * steps
         self.decode_tokens += array("q", [decoding]) * steps
+        self.decoding += array("q", [decoding]) * steps
         joules = costs.energy_j[:steps]
         self.energy_j.frombytes(np.add.accumulate(joules, axis=1)[:, -1].tobytes())
         self._joules.frombytes(joules.tobytes())

@@ -5,30 +5,39 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pandas as pd
 
+from reports.trace import TRACE_FILE, TracedRun, trace_document
 from sim.build import Machine
 from sim.config import Config
 from sim.config_errors import one_line
 from sim.config_text import config_toml
 from sim.errors import ConfigError, SimulationError
-from sim.files import write_atomic, write_csv_gz_atomic, write_json_atomic
+from sim.files import (
+    write_atomic,
+    write_csv_gz_atomic,
+    write_json_atomic,
+    write_json_gz_atomic,
+)
 from sim.iteration_log import IterationLog
 from sim.metrics import latency_sample
 from sim.request_frame import requests_frame
 from sim.shell.cluster import ClusterRun
+from sim.steps import middle_window, steps_frame
 from sim.summary import Summary, run_summary, slo_of
-from sim.timeseries import timeseries_frame
+from sim.timeseries import run_end_ns, timeseries_frame
+from sim.units import s_from_ns
 from workloads.workload import Workload
 
 CONFIG_FILE: Final = "config.toml"
 RESULT_FILE: Final = "result.json"
 REQUESTS_FILE: Final = "requests.csv.gz"
 TIMESERIES_FILE: Final = "timeseries.csv.gz"
+STEPS_FILE: Final = "steps.csv.gz"
 ITERATIONS_FILE: Final = "iterations.csv.gz"
 FAILED_FILE: Final = "failed.toml"
 
@@ -53,6 +62,9 @@ class RunResult:
         summary: The numbers of ``result.json``; see :func:`sim.summary.run_summary`.
         requests: See :func:`sim.request_frame.requests_frame`.
         timeseries: See :func:`sim.timeseries.timeseries_frame`.
+        steps: Ten seconds of iterations in full detail; see
+            :func:`sim.steps.steps_frame` and :func:`sim.steps.middle_window`.
+        trace: See :func:`reports.trace.trace_document`; None unless asked for.
         iterations: One row per iteration: ``replica`` and the columns of
             :class:`~sim.iteration_log.IterationLog`.
     """
@@ -61,26 +73,40 @@ class RunResult:
     summary: Summary
     requests: pd.DataFrame
     timeseries: pd.DataFrame
+    steps: pd.DataFrame
     iterations: pd.DataFrame
+    trace: dict[str, Any] | None = None
 
 
 def run_result(
-    config: Config, machine: Machine, workload: Workload, run: ClusterRun
+    config: Config,
+    machine: Machine,
+    workload: Workload,
+    run: ClusterRun,
+    *,
+    trace: bool = False,
 ) -> RunResult:
-    """Work out the result of a finished run."""
+    """Work out the result of a finished run, if asked with its trace."""
     sample = latency_sample(run.records, [log.decode_end_ns for log in run.logs])
-    return RunResult(
+    detail = (run.logs, run.records, machine.parts, machine.model.num_layers)
+    result = RunResult(
         config=config,
         summary=run_summary(config, machine, workload, run, sample),
         requests=requests_frame(run.records, sample, slo_of(config)),
         timeseries=timeseries_frame(run.logs, machine.power, machine.num_blocks),
+        steps=steps_frame(*detail, middle_window(run.records)),
         iterations=_iterations_frame(run.logs),
     )
+    if not trace:
+        return result
+    traced = _traced(result, steps_frame(*detail), run)
+    return replace(result, trace=trace_document(traced))
 
 
 def write_run(directory: Path, result: RunResult, *, iterations: bool = False) -> None:
     """Write a result, replacing an earlier one in the same directory file by file.
 
+    ``trace.json.gz`` is written where the result holds a trace.
     ``result.json`` goes first and comes last, so it exists exactly when the files
     beside it are complete and belong together.
 
@@ -92,13 +118,16 @@ def write_run(directory: Path, result: RunResult, *, iterations: bool = False) -
     Raises:
         ConfigError: If a file cannot be written.
     """
-    for name in (RESULT_FILE, ITERATIONS_FILE, FAILED_FILE):
+    for name in (RESULT_FILE, ITERATIONS_FILE, TRACE_FILE, FAILED_FILE):
         remove(directory / name)
     write_atomic(directory / CONFIG_FILE, config_toml(result.config).encode())
     write_csv_gz_atomic(directory / REQUESTS_FILE, result.requests)
     write_csv_gz_atomic(directory / TIMESERIES_FILE, result.timeseries)
+    write_csv_gz_atomic(directory / STEPS_FILE, result.steps)
     if iterations:
         write_csv_gz_atomic(directory / ITERATIONS_FILE, result.iterations)
+    if result.trace is not None:
+        write_json_gz_atomic(directory / TRACE_FILE, result.trace)
     write_json_atomic(directory / RESULT_FILE, result.summary)
 
 
@@ -117,6 +146,21 @@ def replayable(config: Config, directory: Path) -> Iterator[None]:
         write_atomic(path, config_toml(config).encode())
         again = f"servescope run {shlex.quote(one_line(str(path)))} --check"
         raise error.replayed_by(again) from error
+
+
+def _traced(result: RunResult, steps: pd.DataFrame, run: ClusterRun) -> TracedRun:
+    config, summary = result.config, result.summary
+    busy_ns = sum(int(log.totals["duration_ns"]) for log in run.logs)
+    idle_ns = len(run.logs) * run_end_ns(run.logs) - busy_ns
+    return TracedRun(
+        title=f"{summary['scheduler']}, {summary['model_id']}",
+        ranks=summary["num_gpus"] // config.parallel.replicas,
+        num_blocks=summary["kv_cache_tokens"] // config.engine.block_size,
+        idle_w=summary["energy_idle_j"] / s_from_ns(idle_ns) if idle_ns else 0.0,
+        steps=steps,
+        iterations=result.iterations,
+        requests=result.requests,
+    )
 
 
 def make_directory(directory: Path) -> None:

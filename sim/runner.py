@@ -59,6 +59,7 @@ def run_prepared(
     on_done: Callable[[], None] | None = None,
     *,
     check: bool = False,
+    trace: bool = False,
 ) -> RunResult:
     """Run what was prepared; every call starts from an empty, idle cluster.
 
@@ -66,6 +67,7 @@ def run_prepared(
         prepared: What to run.
         on_done: Called as each request finishes or is rejected.
         check: Watch every invariant of ``sim.checks``; the result is the same.
+        trace: Also make a trace of all iterations.
 
     Raises:
         SimulationError: If the scheduler or the engine breaks an invariant.
@@ -74,7 +76,7 @@ def run_prepared(
     cluster = build_cluster(config, machine, workload)
     observer = run_checker() if check else None
     run = cluster.run(workload.requests, on_done, observer)
-    result = run_result(config, machine, workload, run)
+    result = run_result(config, machine, workload, run, trace=trace)
     if check:
         check_result(Finished(machine, workload, run, result))
     return result

@@ -182,7 +182,7 @@ def test_same_bytes_whatever_the_processes() -> None:
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     first, second = _digests(Path("a")), _digests(Path("b"))
     assert first == second
-    assert len(first) == 3 + 8 + (4 + 8) * 5  # tables, figures, runs
+    assert len(first) == 3 + 8 + (4 + 8) * 6  # tables, figures, runs
 
 
 def test_interrupt_is_130_and_quiet() -> None:

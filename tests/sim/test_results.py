@@ -298,4 +298,5 @@ def test_result_json_means_complete(case: Case, tmp_path: Path) -> None:
         "result.json",
         "requests.csv.gz",
         "timeseries.csv.gz",
+        "steps.csv.gz",
     }

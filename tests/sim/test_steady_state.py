@@ -34,6 +34,7 @@ def _result(
         summary={"num_gpus": 2},
         requests=requests,
         timeseries=pd.DataFrame(),
+        steps=pd.DataFrame(),
         iterations=iterations,
     )
 
