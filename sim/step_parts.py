@@ -110,9 +110,7 @@ class StepParts:
                 parts["decode_attention"] += layers * timed.ns
         return parts
 
-    def _layer(
-        self, kind: LayerKind, decoding: int, chunks: tuple[int, ...]
-    ) -> Parts:
+    def _layer(self, kind: LayerKind, decoding: int, chunks: tuple[int, ...]) -> Parts:
         key = (kind.leading, decoding, chunks)
         known = self._layers.get(key)
         if known is None:

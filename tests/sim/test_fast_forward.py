@@ -53,8 +53,9 @@ class ManyPricer(LinearPricer):
 
 def columns(log: IterationLog) -> Mapping[str, object]:
     """Everything a log holds."""
-    names = [name for name in vars(log) if not name.startswith("_")]
-    return {name: list(getattr(log, name)) for name in names} | {"totals": log.totals}
+    every = {**vars(log), **vars(log.chunks)}
+    lists = {k: list(v) for k, v in every.items() if k[0] != "_" and k != "chunks"}
+    return lists | {"totals": log.totals}
 
 
 def run(name: str, case: Scenario, frontend_ns: int, *, fast: bool) -> ClusterRun:
