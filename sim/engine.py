@@ -16,6 +16,7 @@ from sim.view import (
     QueuedRequest,
     Scheduler,
     SchedulerView,
+    knowledge_error,
 )
 
 
@@ -88,7 +89,13 @@ class Engine:
             free_blocks=self.free_blocks,
             newest_decoding=self.decoding.newest_first,
         )
-        plan = self.scheduler.plan(view)
+        try:
+            plan = self.scheduler.plan(view)
+        except AttributeError as error:
+            breach = knowledge_error(error)
+            if breach is None:
+                raise
+            raise breach from error
         check_plan(plan, view, self.limits, stall_free=self.scheduler.stall_free)
         return plan
 

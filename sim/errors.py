@@ -27,7 +27,8 @@ class InvariantError(SimulationError):
     """A law that every run obeys does not hold in this one.
 
     Attributes:
-        invariant: Its name, a key of ``sim.checks.INVARIANTS``.
+        invariant: Its name, a key of ``sim.checks.INVARIANTS`` or of
+            ``sim.checks.results.RESULT_CHECKS``.
         problem: What was seen, and what the law says instead.
         time_ns: Simulated time, None if it is not known here.
         request_id: The request, None if the law is not about one.

@@ -4,36 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn, Protocol
+from typing import Protocol
 
 from sim.errors import InvariantError
 from sim.plan import StepPlan
 
 
-class Known:
-    """Base of all that a policy is shown: what it may not know, it cannot read.
-
-    Reading anything else, such as the true output length, breaks the knowledge
-    boundary. Attributes that exist are found before, so this costs nothing.
-    """
-
-    __slots__ = ()
-
-    if not TYPE_CHECKING:  # a type checker is to report unknown attributes itself
-
-        def __getattr__(self, name: str) -> NoReturn:
-            if name.startswith("__"):  # what copy and pickle look for
-                raise AttributeError(name)
-            raise InvariantError(
-                "knowledge-boundary",
-                f"a policy reads {name} of a {type(self).__name__}, which may say"
-                f" {', '.join(self.__slots__)} only",
-                request_id=self.id if "id" in self.__slots__ else None,
-            )
-
-
 @dataclass(frozen=True, slots=True)
-class QueuedRequest(Known):
+class QueuedRequest:
     """A request in the waiting queue.
 
     ``tokens`` must be prefilled before its next token: the prompt, plus whatever it
@@ -46,7 +24,7 @@ class QueuedRequest(Known):
 
 
 @dataclass(slots=True)
-class PrefillState(Known):
+class PrefillState:
     """Progress of one admitted prompt; only the engine writes it.
 
     Attributes:
@@ -85,7 +63,7 @@ class EngineLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class SchedulerView(Known):
+class SchedulerView:
     """One replica as its scheduler sees it, before an iteration.
 
     Attributes:
@@ -141,3 +119,20 @@ class Scheduler(Protocol):
     def reject_reason(self, prompt_tokens: int) -> str | None:
         """Why a prompt of this length can never be scheduled, or None."""
         ...
+
+
+def knowledge_error(error: AttributeError) -> InvariantError | None:
+    """What a policy did that read more than it is shown, or None if it did not.
+
+    Nothing it is shown has a true output length; this says so in words, and costs
+    nothing until a policy tries.
+    """
+    shown = error.obj
+    if not isinstance(shown, QueuedRequest | PrefillState | SchedulerView):
+        return None
+    return InvariantError(
+        "knowledge-boundary",
+        f"a policy reads {error.name} of a {type(shown).__name__}, which may say"
+        f" {', '.join(shown.__slots__)} only",
+        request_id=None if isinstance(shown, SchedulerView) else shown.id,
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from sim.checks.book import Book
 from sim.checks.check import Check
-from sim.checks.ledger import ReplicaBook
 from sim.events import IterationsEnded, IterationStarted, Queued, RunEnded
 from sim.plan import StepPlan
 
@@ -17,7 +16,8 @@ class BatchLimits(Check):
 
     def started(self, event: IterationStarted) -> None:
         """Count sequences and prompt tokens."""
-        replica, limits = self._replica(event), self._replica(event).setup.limits
+        replica = self.book.replicas[event.replica]
+        limits = replica.setup.limits
         sequences = len(replica.prefilling) + len(replica.decoding)
         if sequences > limits.max_num_seqs:
             raise self._over(event, "sequences", sequences, limits.max_num_seqs)
@@ -34,9 +34,6 @@ class BatchLimits(Check):
         chunks = plan.spans[0].prefill
         entries = [self.book.entries[chunk.request_id] for chunk in chunks]
         return len(entries) == 1 and entries[0].preemptions > 0
-
-    def _replica(self, event: IterationStarted) -> ReplicaBook:
-        return self.book.replicas[event.replica]
 
     def _over(
         self, event: IterationStarted, what: str, number: int, most: int

@@ -24,15 +24,16 @@ _Timed = (
 
 
 class ClockOrder(Check):
-    """Events come by (time, kind); iterations take time and do not overlap."""
+    """Events come by (time, kind, replica); iterations take time, one after another."""
 
     name = CLOCK
-    law = "Times never decrease; at equal times: arrivals, iteration ends, plans."
+    law = "Events by time; at equal times arrivals, iteration ends, plans, by replica."
 
     def __init__(self, book: Book) -> None:
         super().__init__(book)
         self._now_ns = 0
         self._kind = _ARRIVAL
+        self._replica = 0
         self._coming: int = 0
         self._start_ns: dict[int, int] = {}
 
@@ -56,12 +57,12 @@ class ClockOrder(Check):
 
     def started(self, event: IterationStarted) -> None:
         """A plan, made when all that happens by now has happened."""
-        self._follows(event, _PLAN, _PLAN)
+        self._follows(event, _PLAN, _PLAN, event.replica)
         self._start_ns[event.replica] = event.time_ns
 
     def ended(self, event: IterationsEnded) -> None:
         """Iterations end one after the other, the last one now."""
-        self._follows(event, _ITERATION_END, _ITERATION_END)
+        self._follows(event, _ITERATION_END, _ITERATION_END, event.replica)
         knots = (self._start_ns.pop(event.replica), *event.end_ns)
         if knots[-1] != event.time_ns or any(a >= b for a, b in pairwise(knots)):
             raise self.broken(
@@ -76,18 +77,36 @@ class ClockOrder(Check):
         if self._start_ns:
             raise self.broken("an iteration never ended", event.time_ns)
 
-    def _follows(self, event: _Timed, kind: int, latest: int) -> None:
-        """Check that the event may come after those at the same time."""
-        now_ns = event.time_ns
-        if now_ns < self._now_ns or (now_ns == self._now_ns and self._kind > latest):
+    def _follows(
+        self, event: _Timed, kind: int, latest: int, replica: int | None = None
+    ) -> None:
+        """Check that the event may come after those at the same time.
+
+        Args:
+            event: What happens.
+            kind: What it is.
+            latest: Of what kind the last event at the same time may be.
+            replica: Whose, if replicas go in order.
+        """
+        now_ns, same = event.time_ns, event.time_ns == self._now_ns
+        overtaken = (
+            same
+            and replica is not None
+            and kind == self._kind
+            and replica < self._replica
+        )
+        if now_ns < self._now_ns or (same and self._kind > latest) or overtaken:
             raise self.broken(
-                f"a {type(event).__name__} after an event of kind {self._kind} at"
-                f" {self._now_ns} ns",
+                f"a {type(event).__name__} after an event of kind {self._kind} of"
+                f" replica {self._replica} at {self._now_ns} ns",
                 now_ns,
                 request=getattr(event, "request_id", None),
                 replica=getattr(event, "replica", None),
             )
-        self._kind = kind if now_ns > self._now_ns else max(kind, self._kind)
+        if not same or kind > self._kind:
+            self._kind, self._replica = kind, 0
+        if replica is not None:
+            self._replica = replica
         self._now_ns = now_ns
 
 

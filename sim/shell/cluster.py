@@ -106,7 +106,7 @@ class Cluster:
         )
         logs = tuple(replica.log for replica in self._replicas)
         self._observe(observer, requests)
-        self._clock.start(self._arrivals(records))
+        self._clock.process(self._arrivals(records))
         try:
             self._clock.run()
             if observer is not None:
@@ -146,7 +146,7 @@ class Cluster:
                 sent_ns = record.arrival_ns
                 self._observer.on(Sent(sent_ns, record.request.id, record.replica))
             if self._frontend_ns:
-                self._clock.start(self._deliver_later(record))
+                self._clock.process(self._deliver_later(record))
             else:
                 self._deliver(record)
 

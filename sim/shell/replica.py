@@ -70,7 +70,7 @@ class Replica:
         self.engine = engine
         self.log = IterationLog()
         self.observer: Observer | None = None
-        self._process = clock.start(self._run())
+        self._process = clock.process(self._run())
 
     def submit(self, record: RequestRecord) -> None:
         """Receive a request now."""
@@ -92,7 +92,7 @@ class Replica:
         clock, engine = self._clock, self.engine
         while True:
             if not engine.has_work:
-                self._idle = clock.moment()
+                self._idle = clock.event()
                 yield self._idle
             if clock.busy_now:
                 yield clock.after(0, Kind.PLAN, self._index)
@@ -137,7 +137,7 @@ class Replica:
         finished = engine.finish_decodes(run.steps, int(ends[-1]))
         if self.observer is not None:
             cost = costs.total(run.steps)
-            self._tell_ended(self.observer, ends.tolist(), cost, finished)
+            self._tell_ended(self.observer, tuple(ends.tolist()), cost, finished)
         for record in finished:
             self._on_finish(record)
 

@@ -6,6 +6,7 @@ the repository is measured in the same run, alternately, and the ratio printed::
     python -m tests.benchmarks.bench_speed
     git worktree add ../before HEAD~1
     python -m tests.benchmarks.bench_speed --against ../before --only W1,W3
+    python -m tests.benchmarks.bench_speed --check --only W1,W3
 
 W1, W2 and W3 have the lengths, rates and deployment of the comparison of simulators
 that servescope is measured against (Llama of 7-8 B on A100, chunk 512, 128 sequences);
@@ -95,8 +96,8 @@ CASES: Final[Mapping[str, dict[str, object]]] = {
 }
 
 
-def measure(name: str) -> dict[str, float]:
-    """Run one case in this process."""
+def measure(name: str, *, check: bool = False) -> dict[str, float]:
+    """Run one case in this process, with every invariant watched or none."""
     from sim.build import build_cluster  # noqa: PLC0415  (imports are measured)
     from sim.config_file import load_config  # noqa: PLC0415
     from sim.results import run_result  # noqa: PLC0415
@@ -105,8 +106,13 @@ def measure(name: str) -> dict[str, float]:
     prepared = prepare(load_config(None, (), CASES[name]))
     config, machine, workload = prepared.config, prepared.machine, prepared.workload
     cluster = build_cluster(config, machine, workload)
+    watched = {}
+    if check:
+        from sim.checks import run_checker  # noqa: PLC0415
+
+        watched = {"observer": run_checker()}
     start = time.perf_counter()
-    run = cluster.run(workload.requests)
+    run = cluster.run(workload.requests, **watched)
     loop_s = time.perf_counter() - start
     run_result(config, machine, workload, run)
     return {
@@ -117,11 +123,11 @@ def measure(name: str) -> dict[str, float]:
     }
 
 
-def _process(name: str, checkout: Path) -> dict[str, float]:
+def _process(name: str, checkout: Path, *words: str) -> dict[str, float]:
     """Run one case in a process of its own, on the code of a checkout."""
     start = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, __file__, "--one", name],
+        [sys.executable, __file__, "--one", name, *words],
         env=os.environ | {"PYTHONPATH": str(checkout)},
         cwd=checkout,
         capture_output=True,
@@ -158,21 +164,26 @@ def main() -> None:
     parser.add_argument("--only", help="cases, separated by commas")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--against", type=Path, help="another checkout, for ratios")
+    parser.add_argument(
+        "--check", action="store_true", help="watch every invariant; ratio to no check"
+    )
     options = parser.parse_args()
     if options.one:
-        print(json.dumps(measure(options.one)))
+        print(json.dumps(measure(options.one, check=options.check)))
         return
     names = options.only.split(",") if options.only else list(CASES)
     heads = ["case", "loop, s", "process, s", "iterations", "iterations/s", "peak, MB"]
-    heads += ["times faster than the other"] if options.against else []
+    watch = ("--check",) if options.check else ()
+    heads += ["times faster than the other"] if options.against or watch else []
+    checkout = options.against.resolve() if options.against else ROOT
     print("| " + " | ".join(heads) + " |\n|" + "---|" * len(heads))
     for name in names:
         here: list[dict[str, float]] = []
         before: list[dict[str, float]] = []
         for _ in range(options.repeats):
-            here.append(_process(name, ROOT))
-            if options.against:
-                before.append(_process(name, options.against.resolve()))
+            here.append(_process(name, ROOT, *watch))
+            if options.against or watch:
+                before.append(_process(name, checkout))
         other = _medians(before) if before else None
         print(_row(name, _medians(here), other), flush=True)
 

@@ -14,7 +14,15 @@ from sim.plan import StepPlan
 from sim.schedulers import SCHEDULERS
 from sim.step import StepCost
 from tests.sim.checks.streams import Events, altered, busy, hold, nth, recorded
-from tests.sim.pricing import QUICK, Scenario, limits, requests, scenarios
+from tests.sim.pricing import (
+    QUICK,
+    LinearPricer,
+    Scenario,
+    limits,
+    requests,
+    scenarios,
+)
+from tests.sim.test_fast_forward import ManyPricer
 
 every_scheduler = pytest.mark.parametrize("name", sorted(SCHEDULERS))
 
@@ -83,6 +91,16 @@ def test_long_decodes_become_long_blocks() -> None:
     """One request of 50 tokens: one prefill, then 49 decodes in one event."""
     events = recorded("orca", Scenario(requests((0, 20, 50)), limits()))
     assert sizes(merged(events)) == [1, 49]
+
+
+def test_the_fast_forward_reports_blocks() -> None:
+    """The same request, priced many iterations at a time: the same two events."""
+    alone = Scenario(requests((0, 20, 50)), limits(), pricer=ManyPricer())
+    events = recorded("orca", alone)
+    assert sizes(events) == [1, 49]
+    by_hand = recorded("orca", replace(alone, pricer=LinearPricer()))
+    assert events[:-1] == merged(by_hand)[:-1]
+    hold(events)
 
 
 def blocks_of_busy() -> tuple[Events, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from sim.checks.batches import StallFreeDecoding
 from sim.checks.check import Check
 from sim.checks.clocks import BusyTime
 from sim.checks.littles_law import LittlesLaw
+from sim.checks.results import RESULT_CHECKS
 from sim.errors import InvariantError
 from sim.events import (
     Arrived,
@@ -56,7 +58,9 @@ from tests.sim.checks.streams import (
     end_of,
     hold,
     nth,
+    recorded,
 )
+from tests.sim.pricing import Scenario, limits, requests
 
 NO_DECODE = {"decode": False}
 BROKEN: dict[str, dict[str, Breaks]] = {
@@ -267,6 +271,19 @@ def test_every_law_has_been_broken() -> None:
     assert shown == set(INVARIANTS)
     assert len({check.name for check in CHECKS}) == len(CHECKS)
     assert all(INVARIANTS.values())
+    design = (Path(__file__).parents[3] / "DESIGN.md").read_text()
+    assert all(f"`{name}`" in design for name in (*INVARIANTS, *RESULT_CHECKS))
+
+
+@pytest.mark.parametrize("kind", [IterationStarted, IterationsEnded])
+def test_replicas_go_in_order_at_equal_times(kind: type) -> None:
+    """Two replicas with one request each, in step: 0 before 1."""
+    events = recorded(
+        "orca", Scenario(requests((0, 9, 4), (0, 9, 4)), limits(), replicas=2)
+    )
+    hold(events)
+    with pytest.raises(InvariantError, match="clock-order broken"):
+        hold(swap(kind, 1)(events))
 
 
 def test_no_promise_no_stall() -> None:

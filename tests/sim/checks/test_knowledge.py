@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import pickle
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -16,7 +14,7 @@ from sim.plan import StepPlan
 from sim.routers import ROUTERS
 from sim.schedulers import SCHEDULERS
 from sim.shell.cluster import Cluster
-from sim.view import PrefillState, QueuedRequest, SchedulerView
+from sim.view import SchedulerView
 from tests.sim.pricing import (
     QUICK,
     LinearPricer,
@@ -44,7 +42,7 @@ class Oracle(Recorder):
 
 LOOKS = {
     "output_tokens of a QueuedRequest": lambda v: v.waiting[0].output_tokens,  # type: ignore[attr-defined]
-    "request of a QueuedRequest": lambda v: getattr(v.waiting[0], "request", None),
+    "request of a QueuedRequest": lambda v: v.waiting[0].request.output_tokens,  # type: ignore[attr-defined]
     "output_tokens of a PrefillState": lambda v: [
         p.output_tokens for p in v.prefilling
     ],  # type: ignore[attr-defined]
@@ -72,11 +70,27 @@ def test_reading_the_true_output_length_raises(what: str) -> None:
     assert error.request_id in ({None} if "View" in what else {0, 1})
 
 
-def test_what_a_policy_is_shown_can_be_copied() -> None:
-    """The boundary does not stand in the way of copy and pickle."""
-    for shown in (QueuedRequest(3, 20), PrefillState(4, 20, 5)):
-        assert copy.deepcopy(shown) == shown
-        assert pickle.loads(pickle.dumps(shown)) == shown  # noqa: S301  (our own)
+def test_other_errors_of_a_policy_stay_what_they_are() -> None:
+    """A typing error is not a breach."""
+    engine = Engine(Oracle(lambda view: limits().tokens), limits(), 100)  # type: ignore[attr-defined]
+    cluster = Cluster([engine], LinearPricer(), ROUTERS["round-robin"]())
+    with pytest.raises(AttributeError, match="tokens"):
+        cluster.run(requests((0, 10, 3)))
+
+
+def test_guessing_an_attribute_tells_a_policy_nothing() -> None:
+    """What is not there cannot be found by asking politely."""
+    found: list[object] = []
+
+    def look(view: SchedulerView) -> None:
+        shown = (view, *view.waiting, *view.prefilling)
+        found.extend(getattr(each, "output_tokens", None) for each in shown)
+
+    engine = Engine(Oracle(look), limits(), 100)
+    cluster = Cluster([engine], LinearPricer(), ROUTERS["round-robin"]())
+    cluster.run(requests((0, 10, 3), (0, 25, 3)))
+    assert len(found) > 3
+    assert set(found) == {None}
 
 
 @pytest.mark.parametrize("name", sorted(SCHEDULERS))
