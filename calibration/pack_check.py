@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from calibration.pack_format import LATENCY
 from calibration.profiler.columns import TABLES, WORDS
+from sim.config_errors import clip
 from sim.errors import ConfigError
 
 _ENERGY: Final = "energy_uj"
@@ -48,10 +49,11 @@ def check_table(file: str, table: str, columns: Mapping[str, NDArray[Any]]) -> N
     keys = KEYS.get(table)
     if keys is None:
         return
+    where = f"{clip(file)}: {table}"
     missing = {*keys, LATENCY} ^ (set(columns) - {_ENERGY})
     if missing:
         raise ConfigError(
-            f"{file}: {table}: columns {', '.join(sorted(columns))}; allowed:"
+            f"{where}: columns {clip(', '.join(sorted(columns)), 200)}; allowed:"
             f" {', '.join((*keys, LATENCY))}"
         )
     for name, column in columns.items():
@@ -59,7 +61,7 @@ def check_table(file: str, table: str, columns: Mapping[str, NDArray[Any]]) -> N
         words = column.dtype.kind == "U"
         if words != (name in WORDS) or (not words and column.max(initial=0) > most):
             raise ConfigError(
-                f"{file}: {table}/{name}: damaged; allowed: words where they belong,"
+                f"{where}/{clip(name)}: damaged; allowed: words where they belong,"
                 f" and numbers up to {most}"
             )
     rows = len(columns[LATENCY])
@@ -71,6 +73,6 @@ def check_table(file: str, table: str, columns: Mapping[str, NDArray[Any]]) -> N
         equal &= before == after
     if not rows or not ascends.all():
         raise ConfigError(
-            f"{file}: {table}: {rows} rows; allowed: one or more, each key once, in"
+            f"{where}: {rows} rows; allowed: one or more, each key once, in"
             " ascending order"
         )

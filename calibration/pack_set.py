@@ -116,4 +116,12 @@ def _is_entry(entry: object) -> bool:
     if not all(isinstance(word, str) and word for word in words):
         return False
     plain = Path(entry["file"]).name == entry["file"] != ".."
-    return plain and isinstance(entry.get("tables"), dict)
+    tables = entry.get("tables")
+    return plain and isinstance(tables, dict) and all(map(_is_table, tables.values()))
+
+
+def _is_table(table: object) -> bool:
+    """Whether the origin of a table is an object whose words are words."""
+    return isinstance(table, dict) and all(
+        isinstance(table.get(key, ""), str) for key in ("file", "framework_version")
+    )

@@ -55,6 +55,31 @@ MOE_MODEL: dict[str, Any] = {
     "num_experts_per_tok": 2,
     "moe_intermediate_size": 128,
 }
+_SHARES = [[0.5, 0.25, 0.125, 0.125], [0.25, 0.25, 0.25, 0.25]]
+_PAIRS = [[0, 1, 3], [2, 3, 1]]
+ROUTING: dict[str, Any] = {
+    "stats.json": {
+        "num_layers": 2,
+        "num_experts": 4,
+        "top_k": 2,
+        "domain": "code",
+        "load": _SHARES,
+        "transition": [[[1 / 16] * 4] * 4],
+        "coactivation": [[[1 / 12] * 4] * 4] * 2,
+    },
+    "sglang.json": {"logical_count": [[[4, 2, 1, 1], [2, 2, 2, 2]]] * 2},
+    "coactivation.json": {
+        "k": 2,
+        "layers": [
+            {"heat": [4, 2, 1, 1], "pairs": _PAIRS},
+            {"heat": [2, 2, 2, 2], "pairs": _PAIRS},
+        ],
+    },
+    "exflow.csv": b"l0,l1,l2\n0,1,2\n1,1,0\n3,2,1\n",
+    "eplb.log": b"INFO EPLB avg_tokens=8.0, max_tokens=10, balancedness=0.8\n" * 3,
+    "load.npz": {"load": _SHARES, "top_k": 2},
+    "routed.npz": {"routed": [[[0, 1], [2, 3]], [[1, 2], [0, 3]]]},
+}
 SPLIT = {"moe_tp_size": 1, "moe_ep_size": 1}
 
 

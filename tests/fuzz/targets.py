@@ -6,6 +6,7 @@ A target may raise ConfigError and nothing else; what it accepts must be sound.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -32,6 +33,8 @@ from sim.plan import LayerSpan, PrefillChunk, StepPlan
 from sim.runner import prepare, run_prepared
 from tests.fuzz import mutate, samples
 from workloads.request_logs import read_request_log
+from workloads.routing.importers import read_routing
+from workloads.routing.importers.options import ImportOptions
 from workloads.traces import read_trace
 
 Target = Callable[[Random, Path], None]
@@ -204,7 +207,8 @@ def _dtype(random: Random, members: dict[str, Any]) -> None:
 
 def _value(random: Random, members: dict[str, Any]) -> None:
     name = random.choice([n for n in members if members[n].dtype.kind == "u"])
-    array = members[name].astype(random.choice(("<u8", members[name].dtype)))
+    array = np.atleast_1d(members[name])
+    array = array.astype(random.choice(("<u8", array.dtype)))
     largest = int(np.iinfo(array.dtype).max)
     array[random.randrange(array.size)] = random.choice((0, 1, largest, largest // 2))
     members[name] = array
@@ -212,7 +216,7 @@ def _value(random: Random, members: dict[str, Any]) -> None:
 
 def _length(random: Random, members: dict[str, Any]) -> None:
     name = random.choice(list(members))
-    array = members[name]
+    array = np.atleast_1d(members[name])
     members[name] = random.choice(
         (array[:-1], array[:0], np.concatenate([array, array]), array[::-1])
     )
@@ -220,10 +224,9 @@ def _length(random: Random, members: dict[str, Any]) -> None:
 
 def _shape(random: Random, members: dict[str, Any]) -> None:
     name = random.choice(list(members))
-    array = members[name]
-    members[name] = random.choice(
-        (array.reshape(1, -1), array[0], array.reshape(-1, 1))
-    )
+    array = np.atleast_1d(members[name])
+    one = array[0] if array.size else array
+    members[name] = random.choice((array.reshape(1, -1), one, array.reshape(-1, 1)))
 
 
 def _name(random: Random, members: dict[str, Any]) -> None:
@@ -251,6 +254,34 @@ def _rows(random: Random, members: dict[str, Any]) -> None:
             members[name] = np.atleast_1d(members[name]).ravel()[keep]
 
 
+def routing(random: Random, folder: Path) -> None:
+    """Routing statistics or counts in any format that is read."""
+    name, content = random.choice(list(samples.ROUTING.items()))
+    path = folder / name
+    if name.endswith(".npz"):
+        members = {key: np.array(value) for key, value in content.items()}
+        for _ in range(random.randint(0, 2)):
+            if members:
+                random.choice((_dtype, _length, _shape, _name))(random, members)
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **members)
+        damaged = buffer.getvalue()
+        path.write_bytes(
+            mutate.bytes_of(random, damaged) if random.random() < 0.3 else damaged
+        )
+    elif isinstance(content, bytes):
+        path.write_bytes(mutate.csv_of(random, content))
+    else:
+        path.write_bytes(mutate.json_of(random, content))
+    options = ImportOptions(top_k=2, model="mixtral-8x7b", gpus=2)
+    stats = read_routing(path, options)
+    assert np.isfinite(stats.load).all()
+    assert np.abs(stats.load.sum(axis=1) - 1.0).max() < 1e-9
+    assert 1 <= stats.top_k <= stats.num_experts
+    if stats.transition is not None:
+        assert np.isfinite(stats.transition).all()
+
+
 def run(random: Random, folder: Path) -> None:
     """A whole run of a configuration at the edges of what is allowed."""
     overrides = [f"{key}={random.choice(SMALL[key])}" for key in SMALL]
@@ -261,7 +292,7 @@ def run(random: Random, folder: Path) -> None:
     edges = random.sample(list(EDGES), random.randint(0, 4))
     overrides += [f"{key}={random.choice(EDGES[key])}" for key in edges]
     prepared = prepare(load_config(None, overrides, check=check_registered))
-    summary = run_prepared(prepared).summary
+    summary = run_prepared(prepared, check=True).summary
     json.dumps(summary)
     assert summary["completed"] >= 0
 
@@ -328,6 +359,7 @@ TARGETS: Mapping[str, tuple[Target, int]] = {
     "anchor": (anchor, 10),
     "journal": (journal, 3),
     "pack": (pack, 3),
+    "routing": (routing, 8),
     "run": (run, 1),
 }
 """Target by name, with its share of the inputs."""

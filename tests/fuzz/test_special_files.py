@@ -16,12 +16,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from calibration.roofline_file import read_rooflines
 
 from calibration.anchor_file import read_anchor
 from calibration.hf_config import load_hf_config
 from calibration.import_csv import import_csv
-from calibration.kernels.experts import roofline_file
+from calibration.kernels.roofline_file import roofline_file, rooflines_document
 from calibration.pack_archive import MAX_ROWS, MAX_UNPACKED_BYTES, PackArchive
 from calibration.pack_set import read_provenance
 from calibration.profiler.journal import Journal
@@ -36,6 +35,7 @@ from sim.replay import load_replay
 from tests.fuzz import samples
 from tests.fuzz.limits import limited
 from workloads.request_logs import read_request_log
+from workloads.routing.importers import read_routing
 from workloads.traces import read_trace
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs mkfifo")
@@ -56,9 +56,13 @@ READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "provenance": ("provenance.json", lambda path: read_provenance(path.parent)),
     "rooflines": (
         "moe_roofline.json",
-        lambda path: read_rooflines(path.parent / "moe_roofline.json"),
+        lambda path: rooflines_document(path.parent / "moe_roofline.json"),
     ),
     "pack": ("h100_sxm.npz", lambda path: load_tables("h100_sxm", path.parent)),
+    "routing.json": ("r.json", read_routing),
+    "routing.csv": ("r.csv", read_routing),
+    "routing.npz": ("r.npz", read_routing),
+    "routing.log": ("r.log", read_routing),
     "wheel": (WHEEL, lambda path: open_wheel(path, "aiconfigurator-core")),
 }
 

@@ -138,7 +138,7 @@ BUGS = (
     Bug(
         13,
         "events at equal times in another order than documented (Vidur)",
-        "sim/shell/events.py",
+        "sim/shell/clock.py",
         "    ARRIVAL = 0\n    ITERATION_END = 1\n    PLAN = 2\n",
         "    ARRIVAL = 2\n    ITERATION_END = 1\n    PLAN = 0\n",
         "tests/sim/test_schedulers.py"
@@ -156,9 +156,9 @@ BUGS = (
         15,
         "a failed job's file recorded as complete (Snakemake #3808)",
         "sim/results.py",
-        "    for name in (RESULT_FILE, ITERATIONS_FILE):\n        remove(",
+        "    for name in (RESULT_FILE, ITERATIONS_FILE, FAILED_FILE):\n        remove(",
         "    write_json_atomic(directory / RESULT_FILE, result.summary)\n"
-        "    for name in (ITERATIONS_FILE,):\n        remove(",
+        "    for name in (ITERATIONS_FILE, FAILED_FILE):\n        remove(",
         "tests/sim/test_results.py::test_result_json_means_complete",
     ),
     Bug(

@@ -17,6 +17,8 @@ from sim.input_file import read_bytes
 
 _MAX_JSON: Final = 2**28
 """Statistics of 58 layers of 256 experts take 75 MB."""
+MOST: Final = 1e30
+"""Of anything counted; sums of many stay finite."""
 _MAX_UNPACKED: Final = 2**27
 _MAX_NUMBERS: Final = 2**24
 """Of an npz: 40,000 tokens through 48 layers to 8 experts each."""
