@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from calibration.engine_profiles import EngineProfile
-from calibration.pack_set import read_file
+from sim.config_errors import clip, one_line, value_text
+from sim.config_syntax import MAX_FILE_BYTES, parse_toml
 from sim.errors import ConfigError
+from sim.input_file import read_bytes
 from sim.step_cost import HostTimes
 
 ANCHOR_SUFFIX: Final = ".toml"
+_LONGEST_REASON: Final = 200
 KERNEL_BOUNDS: Final = (0.5, 2.0)
 HOST_BOUNDS: Final = (0.0, 5.0)
 """Factors beyond these say that another profile is the right base."""
@@ -75,14 +77,16 @@ def read_anchor(path: Path) -> Anchor:
     Raises:
         ConfigError: One line: the file, key, value and what is allowed.
     """
+    where = one_line(str(path))
     try:
-        values = tomllib.loads(read_file(path).decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path}: not a TOML file: {error}") from error
+        values = parse_toml(read_bytes(path, MAX_FILE_BYTES).decode())
+    except ValueError as error:
+        reason = clip(str(error), _LONGEST_REASON)
+        raise ConfigError(f"{where}: not a TOML file: {reason}") from error
     allowed = set(Anchor.__slots__)
     if set(values) != allowed:
-        odd = ", ".join(sorted(set(values) ^ allowed))
-        raise ConfigError(f"{path}: missing or unknown keys: {odd}")
+        odd = clip(", ".join(sorted(set(values) ^ allowed)), _LONGEST_REASON)
+        raise ConfigError(f"{where}: missing or unknown keys: {odd}")
     return Anchor(
         base=_text(path, values, "base"),
         kernel_factor=_number(path, values, "kernel_factor", KERNEL_BOUNDS),
@@ -95,7 +99,8 @@ def read_anchor(path: Path) -> Anchor:
 def _text(path: Path, values: Mapping[str, Any], key: str) -> str:
     value = values[key]
     if not isinstance(value, str):
-        raise ConfigError(f"{path}: {key} = {value!r}: must be a string")
+        where = f"{one_line(str(path))}: {key} = {value_text(value)}"
+        raise ConfigError(f"{where}: must be a string")
     return value
 
 
@@ -105,9 +110,8 @@ def _number(
     value, (low, high) = values[key], bounds
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not low <= value <= high:
-        raise ConfigError(
-            f"{path}: {key} = {value!r}: must be a number >= {low} and <= {high}"
-        )
+        where = f"{one_line(str(path))}: {key} = {value_text(value)}"
+        raise ConfigError(f"{where}: must be a number >= {low} and <= {high}")
     return float(value)
 
 

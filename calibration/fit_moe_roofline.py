@@ -11,6 +11,7 @@ kept, unless ``--all`` is given.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -23,11 +24,16 @@ from scipy.optimize import least_squares
 from calibration.hardware import Gpu, gpu
 from calibration.kernels.experts import TABLE_LAW
 from calibration.kernels.moe_roofline import BYTES_PER_EXPERT_WEIGHT, MoeSlice
-from calibration.kernels.roofline_file import load_key, slice_key
+from calibration.kernels.roofline_file import (
+    load_key,
+    rooflines_document,
+    slice_key,
+)
 from calibration.kernels.routing_model import SyntheticLoad, synthetic_load
 from calibration.pack_set import read_provenance
 from calibration.pack_sources import MOE_TABLES
 from calibration.tables import DATA_DIR, KernelTables, load_tables
+from sim.config_errors import one_line
 from sim.errors import ConfigError
 from sim.files import write_atomic
 
@@ -171,13 +177,13 @@ def read_fits(path: Path) -> Document:
     Raises:
         ConfigError: if it is not a file of fits.
     """
-    try:
-        document: Document = json.loads(path.read_bytes())
-        return {"slices": document["slices"], "loads": document["loads"]}
-    except FileNotFoundError:
+    if not os.path.exists(path):
         return {"slices": {}, "loads": {}}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path}: not a file of MoE rooflines: {error}") from error
+    document = rooflines_document(path)
+    slices, loads = document.get("slices"), document.get("loads")
+    if not isinstance(slices, dict) or not isinstance(loads, dict):
+        raise ConfigError(f"{one_line(str(path))}: not a file of MoE rooflines")
+    return {"slices": slices, "loads": loads}
 
 
 def summary(slices: Mapping[str, Mapping[str, float]]) -> str:

@@ -9,6 +9,7 @@ would give wrong answers silently.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +18,7 @@ from calibration.latent_shape import LatentShape
 from calibration.model_shape import ModelShape
 from sim.config_errors import clip, value_text
 from sim.errors import ConfigError
+from sim.input_file import read_bytes
 
 _LARGEST_FILE_BYTES: Final = 4_000_000
 _EXPERTS: Final = ("num_experts", "num_local_experts", "n_routed_experts")
@@ -94,14 +96,10 @@ def load_hf_config(path: Path) -> ModelShape:
     Raises:
         ConfigError: if it cannot be read or describes a model that is not supported.
     """
-    file = path / "config.json" if path.is_dir() else path
+    file = path / "config.json" if os.path.isdir(path) else path
     shown = clip(str(file), 200)
     try:
-        if file.stat().st_size > _LARGEST_FILE_BYTES:
-            raise ConfigError(f"{shown}: too large for a Hugging Face config.json")
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{shown}: cannot read: {error.strerror}") from error
+        values = json.loads(read_bytes(file, _LARGEST_FILE_BYTES))
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{shown}: not JSON: {clip(str(error))}") from error
     if not isinstance(values, dict):

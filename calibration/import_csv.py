@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration import pack_format
-from calibration.pack_set import Pack, read_file
+from calibration.pack_set import Pack
 from calibration.profiler.schema import TABLES, TOUCHED, KernelRow, read_rows, sort_key
 from sim.config_errors import one_line
 from sim.errors import ConfigError
+from sim.input_file import read_bytes
 
 # Column along which a table's time grows with the work, all other keys equal.
 _SIZE: Final = {
@@ -51,7 +52,7 @@ def import_csv(path: Path, gpu: str, framework: str) -> Pack:
     by_table: dict[str, list[KernelRow]] = {}
     for row in rows:
         by_table.setdefault(_packed_table(row), []).append(row)
-    digest = pack_format.sha256(read_file(path))
+    digest = pack_format.sha256(read_bytes(path))
     members: dict[str, NDArray[Any]] = {}
     provenance = {}
     for table, found in by_table.items():

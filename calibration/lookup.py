@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Final
 
 from sim.config_errors import clip
 from sim.errors import ConfigError
+
+_LONGEST_LIST: Final = 800
 
 
 def unknown_name(kind: str, name: str, allowed: Iterable[str]) -> ConfigError:
@@ -24,5 +27,6 @@ def unknown_name(kind: str, name: str, allowed: Iterable[str]) -> ConfigError:
     folded = {known.casefold(): known for known in names}
     given = clip(name)
     close = difflib.get_close_matches(given.casefold(), list(folded), n=1, cutoff=0.5)
-    hint = f' (did you mean "{folded[close[0]]}"?)' if close else ""
-    return ConfigError(f'unknown {kind} "{given}"{hint}; allowed: {", ".join(names)}')
+    hint = f' (did you mean "{clip(folded[close[0]])}"?)' if close else ""
+    listed = clip(", ".join(names), _LONGEST_LIST)
+    return ConfigError(f'unknown {kind} "{given}"{hint}; allowed: {listed}')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from calibration.pack_sources import pack_name
 from sim.config_errors import one_line
 from sim.errors import ConfigError
 from sim.files import write_atomic
+from sim.input_file import read_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ def write_set(
     Raises:
         ConfigError: if a file cannot be written, or what is there is not a set.
     """
-    known = keep and (folder / pack_format.PROVENANCE).exists()
+    known = keep and os.path.exists(folder / pack_format.PROVENANCE)
     entries = read_provenance(folder) if known else {}
     for pack in packs:
         entries[pack.file.removesuffix(".npz")] = pack.entry()
@@ -92,7 +94,7 @@ def read_provenance(folder: Path) -> dict[str, Any]:
     path = folder / pack_format.PROVENANCE
     where = one_line(str(path))
     try:
-        document = json.loads(read_file(path))
+        document = json.loads(read_bytes(path))
         schema, packs = document["schema"], document["packs"]
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         reason = one_line(str(error))
@@ -113,18 +115,13 @@ def _is_entry(entry: object) -> bool:
     words = [entry.get(key) for key in ("file", "gpu", "framework", "sha256")]
     if not all(isinstance(word, str) and word for word in words):
         return False
-    plain = Path(entry["file"]).name == entry["file"]
-    return plain and isinstance(entry.get("tables"), dict)
+    plain = Path(entry["file"]).name == entry["file"] != ".."
+    tables = entry.get("tables")
+    return plain and isinstance(tables, dict) and all(map(_is_table, tables.values()))
 
 
-def read_file(path: Path) -> bytes:
-    """The bytes of a file.
-
-    Raises:
-        ConfigError: One line with the path and the reason, if it cannot be read.
-    """
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        where = one_line(str(path))
-        raise ConfigError(f"{where}: cannot read: {error.strerror}") from error
+def _is_table(table: object) -> bool:
+    """Whether the origin of a table is an object whose words are words."""
+    return isinstance(table, dict) and all(
+        isinstance(table.get(key, ""), str) for key in ("file", "framework_version")
+    )

@@ -37,9 +37,6 @@ Data types are spelled "bfloat16", "fp8" and "mxfp4" (4-bit expert weights, bf16
 
 from __future__ import annotations
 
-import io
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -50,19 +47,19 @@ from numpy.typing import NDArray
 
 from calibration import pack_format
 from calibration.lookup import unknown_name
-from calibration.pack_set import read_file, read_provenance
+from calibration.pack_archive import PackArchive
+from calibration.pack_check import check_table
+from calibration.pack_set import read_provenance
 from calibration.pack_sources import FRAMEWORKS, pack_name
-from sim.config_errors import one_line
+from sim.config_errors import clip, one_line
 from sim.errors import ConfigError
+from sim.input_file import read_bytes
 
 DATA_DIR: Final = Path(__file__).parent / "data"
 
+_MAY_BE_ZERO: Final = frozenset({"window_size", "prefix", "energy_uj"})
+
 Column = NDArray[Any]
-# What reading a member of a damaged archive raises.
-_UNREADABLE: Final = (
-    *(ValueError, IndexError, KeyError, OSError, EOFError, TypeError),
-    *(zipfile.BadZipFile, zlib.error, NotImplementedError),
-)
 
 
 class KernelTables:
@@ -94,7 +91,7 @@ class KernelTables:
         self.data_dir: Final = data_dir
         self.sha256: Final = pack_format.sha256(content)
         self.provenance: Final = provenance
-        self._archive = _archive(content, pack_name(gpu, framework))
+        self._archive = PackArchive(content, f"{pack_name(gpu, framework)}.npz")
         self._columns: dict[str, Mapping[str, Column]] = {}
 
     @property
@@ -143,7 +140,7 @@ class KernelTables:
         if table not in self.provenance:
             raise unknown_name(f"kernel table of {self.gpu}", table, self.names)
         if table not in self._columns:
-            self._columns[table] = _LazyColumns(self._archive, self.pack, table)
+            self._columns[table] = _LazyColumns(self._archive, table)
         return self._columns[table]
 
     def select(self, table: str, **equals: int | str) -> dict[str, Column]:
@@ -164,54 +161,38 @@ class KernelTables:
         """
         columns = self.columns(table)
         if pack_format.LATENCY not in columns:
-            raise _damaged(self.pack, table, f"no {pack_format.LATENCY}")
+            raise ConfigError(
+                f"{self.pack}.npz: {clip(table)}: damaged: no {pack_format.LATENCY}"
+            )
         for column in equals:
             if column not in columns:
                 raise unknown_name(f"column of {table}", column, columns)
-        count = len(columns[pack_format.LATENCY])
-        if any(len(column) != count for column in columns.values()):
-            raise _damaged(self.pack, table, "columns of different lengths")
-        mask = np.ones(count, dtype=np.bool_)
+        mask = np.ones(len(columns[pack_format.LATENCY]), dtype=np.bool_)
         for column, value in equals.items():
             mask &= columns[column] == value
         rows = np.flatnonzero(mask)
         return {name: columns[name][rows] for name in columns if name not in equals}
 
 
-def _archive(content: bytes, pack: str) -> Any:
-    try:
-        return np.load(io.BytesIO(content), allow_pickle=False)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        reason = one_line(str(error))
-        raise ConfigError(f"{pack}.npz: not a pack: {reason}") from error
-
-
 class _LazyColumns(Mapping[str, Column]):
     """The columns of one table; decoding waits until a column is looked at."""
 
-    __slots__ = ("_archive", "_decoded", "_names", "_pack", "_table")
+    __slots__ = ("_archive", "_decoded", "_names", "_rows", "_table")
 
-    def __init__(self, archive: Any, pack: str, table: str) -> None:
-        members = (name.partition("/") for name in archive.files)
+    def __init__(self, archive: PackArchive, table: str) -> None:
+        members = (name.partition("/") for name in archive.names)
         names = (column for owner, _, column in members if owner == table)
         self._archive = archive
-        self._pack = pack
         self._table = table
         self._names = [n for n in names if not n.endswith(pack_format.VALUES_SUFFIX)]
         self._decoded: dict[str, Column] = {}
+        self._rows: int | None = None
 
     def __getitem__(self, column: str) -> Column:
         if column not in self._decoded:
             if column not in self._names:
                 raise KeyError(column)
-            try:
-                decoded = self._decode(f"{self._table}/{column}")
-            except _UNREADABLE as error:
-                reason = one_line(str(error))
-                raise _damaged(self._pack, self._table, reason) from error
-            if column == pack_format.LATENCY and decoded.min(initial=1) < 1:
-                raise _damaged(self._pack, self._table, "times that are not positive")
-            self._decoded[column] = decoded
+            self._decoded[column] = self._decode(f"{self._table}/{column}")
         return self._decoded[column]
 
     def __iter__(self) -> Iterator[str]:
@@ -221,18 +202,25 @@ class _LazyColumns(Mapping[str, Column]):
         return len(self._names)
 
     def _decode(self, member: str) -> Column:
-        packed: Column = self._archive[member]
+        packed: Column = self._archive.integers(member)
+        if self._rows is None:
+            self._rows = packed.size
         values = member + pack_format.VALUES_SUFFIX
-        if values in self._archive:
-            decoded: Column = self._archive[values][packed]
+        if values in self._archive.names:
+            words = self._archive.words(values)
+            sound = packed.max(initial=0) < words.size or not packed.size
+            decoded: Column = words[packed] if sound else words
         else:
             decoded = packed.astype(np.int64)
+            least = 0 if member.rpartition("/")[2] in _MAY_BE_ZERO else 1
+            sound = not decoded.size or decoded.min() >= least
+        if not sound or packed.size != self._rows:
+            raise ConfigError(
+                f"{self._archive.file}: {clip(member)}: damaged; allowed: positive"
+                " numbers or known words, as many as in the table's other columns"
+            )
         decoded.flags.writeable = False
         return decoded
-
-
-def _damaged(pack: str, table: str, reason: str) -> ConfigError:
-    return ConfigError(f"{pack}.npz: table {table}: damaged: {reason}")
 
 
 def load_tables(
@@ -251,16 +239,20 @@ def load_tables(
     packs = read_provenance(data_dir)
     entry = _entry(packs, gpu, framework, data_dir)
     path = data_dir / entry["file"]
-    content = read_file(path)
+    content = read_bytes(path)
     if pack_format.sha256(content) != entry["sha256"]:
         raise ConfigError(
-            f"{path}: corrupt: its SHA-256 is not the one in {pack_format.PROVENANCE}; "
-            "reinstall, or rebuild with python -m calibration.build_pack or "
-            "servescope calibrate import"
+            f"{one_line(str(path))}: corrupt: its SHA-256 is not the one in"
+            f" {pack_format.PROVENANCE}; reinstall, or rebuild with python -m"
+            " calibration.build_pack or servescope calibrate import"
         )
-    return KernelTables(
+    tables = KernelTables(
         gpu, framework, content, MappingProxyType(entry["tables"]), data_dir
     )
+    if data_dir != DATA_DIR:  # the shipped ones are checked by the tests
+        for name in tables.names:
+            check_table(entry["file"], name, tables.columns(name))
+    return tables
 
 
 def _entry(packs: Mapping[str, Any], gpu: str, framework: str, data_dir: Path) -> Any:

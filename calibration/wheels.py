@@ -19,10 +19,21 @@ import pandas as pd
 
 from calibration.pack_format import sha256
 from calibration.table_source import PACKAGE_VERSIONS
-from sim.config_errors import one_line
+from sim.config_errors import clip, one_line
 from sim.errors import ConfigError
+from sim.input_file import read_bytes
 
 _RECORD_FIELDS: Final = 3  # path, hash, size
+# The public wheels have 60 MB, and no table has over 700,000 rows.
+_LARGEST_WHEEL_BYTES: Final = 1 << 30
+_LARGEST_MEMBER_BYTES: Final = 1 << 28
+_MOST_ROWS: Final = 10_000_000
+_LONGEST_REASON: Final = 200
+_DAMAGED: Final = (
+    *(KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error),
+    # an encrypted member, or one of an unknown compression
+    *(RuntimeError, NotImplementedError),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +72,26 @@ def open_wheel(path: Path, package: str, version: str | None = None) -> Wheel:
     if not path.name.startswith(stem) or path.name.count("-") < 4:
         raise ConfigError(f"{where}: not a wheel of {package}; allowed: {stem}*.whl")
     try:
-        content = path.read_bytes()
+        content = read_bytes(path, _LARGEST_WHEEL_BYTES)
         archive = zipfile.ZipFile(io.BytesIO(content))
+        read = _member_reader(archive)
         members = dict.fromkeys(archive.namelist(), "")
         for name in [n for n in members if n.endswith(".dist-info/RECORD")]:
-            members |= _recorded(archive.read(name))
-    except (OSError, zipfile.BadZipFile, zlib.error, ValueError, csv.Error) as error:
-        raise ConfigError(f"{where}: cannot read this wheel: {error}") from error
-    return Wheel(
-        path.name, path.name.split("-")[1], sha256(content), members, archive.read
-    )
+            members |= _recorded(read(name))
+    except (*_DAMAGED, ValueError, csv.Error) as error:
+        reason = clip(str(error), _LONGEST_REASON)
+        raise ConfigError(f"{where}: cannot read this wheel: {reason}") from error
+    return Wheel(path.name, path.name.split("-")[1], sha256(content), members, read)
+
+
+def _member_reader(archive: zipfile.ZipFile) -> Callable[[str], bytes]:
+    def read(member: str) -> bytes:
+        size = archive.getinfo(member).file_size
+        if size > _LARGEST_MEMBER_BYTES:
+            raise zipfile.BadZipFile(f"{member}: {size} bytes unpacked are too many")
+        return archive.read(member)
+
+    return read
 
 
 def installed_wheel(package: str) -> Wheel:
@@ -126,7 +147,6 @@ def read_member(wheel: Wheel, member: str) -> tuple[pd.DataFrame, str]:
         raise ConfigError(
             "reading these tables needs: pip install 'servescope[pack]'"
         ) from error
-    problems = (KeyError, OSError, zipfile.BadZipFile, zlib.error, EOFError)
     try:
         content = wheel.read(member)
         digest = sha256(content)
@@ -134,9 +154,12 @@ def read_member(wheel: Wheel, member: str) -> tuple[pd.DataFrame, str]:
             raise ConfigError(
                 f"{wheel.name}: {member}: damaged: its SHA-256 is not the recorded one"
             )
+        rows = pq.read_metadata(io.BytesIO(content)).num_rows
+        if rows > _MOST_ROWS:
+            raise ValueError(f"{rows} rows, over {_MOST_ROWS}")
         frame = pq.read_table(io.BytesIO(content)).to_pandas()
-    except (*problems, pa.ArrowInvalid) as error:
-        reason = one_line(str(error))
+    except (*_DAMAGED, ValueError, pa.ArrowException) as error:
+        reason = clip(str(error), _LONGEST_REASON)
         raise ConfigError(f"{wheel.name}: cannot read {member}: {reason}") from error
     return frame, digest
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Final
 
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from sim.errors import ConfigError
+from sim.input_file import LARGEST_FILE_BYTES, open_regular
 
 COMPARE_FILE: Final = "compare.csv"
 BASELINE: Final = "chunked-prefill"
@@ -65,11 +67,12 @@ def read_table(path: Path) -> pd.DataFrame:
         ConfigError: The file is missing or is no table.
     """
     try:
-        return pd.read_csv(path)
+        with open_regular(path) as file:
+            return pd.read_csv(io.BytesIO(file.read(LARGEST_FILE_BYTES)))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; run `servescope compare`") from None
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
-        reason = str(error).splitlines()[0]
+        reason = str(error).partition("\n")[0]
         raise ConfigError(f"{path}: not a readable CSV table: {reason}") from None
 
 

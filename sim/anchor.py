@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,9 @@ import numpy.typing as npt
 from calibration.anchor_file import HOST_BOUNDS, KERNEL_BOUNDS, Anchor
 from sim.build import Machine, build_machine
 from sim.config import Config
+from sim.config_errors import clip, one_line
 from sim.errors import ConfigError
+from sim.input_csv import csv_rows
 from sim.plan import LayerSpan, PrefillChunk, StepPlan
 from sim.units import NS_PER_MS
 
@@ -27,6 +28,7 @@ COLUMNS: Final = (
 )
 _MIN_ROWS: Final = 3
 _MAX_ROWS: Final = 10_000
+_MAX_DIGITS: Final = 9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,42 +97,48 @@ def read_steps(path: Path) -> list[Step]:
     Raises:
         ConfigError: One line: the file, line, column, value and what is allowed.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file, strict=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
-    if not rows or set(rows[0]) != set(COLUMNS):
-        raise ConfigError(f"{path}: the columns must be {', '.join(COLUMNS)}")
-    if not _MIN_ROWS <= len(rows) <= _MAX_ROWS:
+    where = one_line(str(path))
+    rows = csv_rows(path)
+    _, header = next(rows, (1, []))
+    if sorted(header) != sorted(COLUMNS):
+        raise ConfigError(f"{where}: the columns must be {', '.join(COLUMNS)}")
+    steps: list[Step] = []
+    for line, cells in rows:
+        if len(cells) != len(header):
+            raise ConfigError(
+                f"{where}:{line}: {len(cells)} cells: must be {len(header)}"
+            )
+        steps.append(_step(f"{where}:{line}", dict(zip(header, cells, strict=True))))
+        if len(steps) > _MAX_ROWS:
+            break
+    if not _MIN_ROWS <= len(steps) <= _MAX_ROWS:
         raise ConfigError(
-            f"{path}: {len(rows)} steps: must be {_MIN_ROWS} to {_MAX_ROWS}"
+            f"{where}: {len(steps)} steps: must be {_MIN_ROWS} to {_MAX_ROWS}"
         )
-    return [_step(path, line, row) for line, row in enumerate(rows, start=2)]
+    return steps
 
 
-def _step(path: Path, line: int, row: dict[str, str]) -> Step:
+def _step(where: str, row: dict[str, str]) -> Step:
     counts = {}
     for column in COLUMNS[:-1]:
         text = row[column]
-        if not (text and text.isdecimal() and text.isascii() and len(text) <= 9):
+        if not (text.isdecimal() and text.isascii() and len(text) <= _MAX_DIGITS):
             raise ConfigError(
-                f"{path}:{line}: {column} = {text!r}: must be an integer >= 0"
+                f"{where}: {column} = {clip(repr(text))}: must be an integer >= 0 of"
+                f" at most {_MAX_DIGITS} digits"
             )
         counts[column] = int(text)
     try:
         measured_ms = float(row["measured_ms"])
-    except (TypeError, ValueError):
+    except ValueError:
         measured_ms = -1.0
     if not 0 < measured_ms <= 1e6:
         raise ConfigError(
-            f"{path}:{line}: measured_ms = {row['measured_ms']!r}: must be a number"
-            " > 0 and <= 1e6"
+            f"{where}: measured_ms = {clip(repr(row['measured_ms']))}: must be a"
+            " number > 0 and <= 1e6"
         )
     if counts["decoding"] + counts["prefill_tokens"] == 0:
-        raise ConfigError(
-            f"{path}:{line}: decoding = 0 and prefill_tokens = 0: no work"
-        )
+        raise ConfigError(f"{where}: decoding = 0 and prefill_tokens = 0: no work")
     return Step(**counts, measured_ms=measured_ms)
 
 

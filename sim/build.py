@@ -18,12 +18,12 @@ from calibration.model_shape import ModelShape
 from calibration.model_work import model_work
 from calibration.models import model
 from calibration.pack_format import sha256
-from calibration.pack_set import read_file
 from calibration.tables import DATA_DIR, KernelTables, load_tables
 from sim.config import Config, check_names
 from sim.energy import PowerModel
 from sim.engine import Engine
 from sim.errors import ConfigError
+from sim.input_file import read_bytes
 from sim.model_work import ModelWork
 from sim.routers import ROUTERS
 from sim.schedulers import SCHEDULERS, SchedulerOptions
@@ -312,7 +312,7 @@ def _calibration_hash(
     device: Gpu,
     skew: RoutingSkew,
 ) -> str:
-    rooflines = sha256(read_file(roofline_file(packs[0].data_dir)))
+    rooflines = sha256(read_bytes(roofline_file(packs[0].data_dir)))
     values = (repr(profile), repr(device), repr(skew))
     text = "\n".join((*(pack.sha256 for pack in packs), rooflines, *values))
     return sha256(text.encode())

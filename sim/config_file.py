@@ -23,6 +23,7 @@ from sim.errors import ConfigError
 OVERRIDE_SOURCE: Final = "--set"
 FLAG_SOURCE: Final = "command line"
 DEFAULT_SOURCE: Final = "defaults"
+_LONGEST_TEXT: Final = 200
 _NO_FLAGS: Final[Mapping[str, object]] = MappingProxyType({})
 
 
@@ -75,7 +76,8 @@ def load_config(
 def _parse_override(text: str) -> dict[str, Any]:
     key, equals, value = text.partition("=")
     if not equals:
-        raise ConfigError(f"{OVERRIDE_SOURCE}: {one_line(text)}: must be key=value")
+        shown = clip(text, _LONGEST_TEXT)
+        raise ConfigError(f"{OVERRIDE_SOURCE}: {shown}: must be key=value")
     return _nest(key.strip(), _toml_or_text(value.strip()))
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from sim.config_fields import (
+    BlockTokens,
     Burstiness,
     CacheTokens,
     Count,
@@ -19,6 +20,7 @@ from sim.config_fields import (
     OrNone,
     RangeRatio,
     Rate,
+    Replicas,
     Requests,
     Scale,
     Seconds,
@@ -90,7 +92,7 @@ class ParallelConfig(Section):
         description="1 splits every expert over the replica's GPUs; "
         "tensor_parallel_size spreads whole experts over them, as vLLM does.",
     )
-    replicas: Count = Field(default=1, description="Copies of the model.")
+    replicas: Replicas = Field(default=1, description="Copies of the model.")
     router: Name = Field(
         default="round-robin",
         description="How requests are spread over replicas.",
@@ -126,7 +128,7 @@ class EngineConfig(Section):
     max_model_len: Tokens = Field(
         default=16384, description="Context limit, prompt and output, in tokens."
     )
-    block_size: Count = Field(default=16, description="Tokens in a KV block.")
+    block_size: BlockTokens = Field(default=16, description="Tokens in a KV block.")
     gpu_memory_utilization: Fraction = Field(
         default=0.9,
         description="Share of HBM for weights, activations and KV cache.",

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 import tomllib
+from collections import Counter
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from sim.config_errors import clip, one_line
 from sim.errors import ConfigError
+from sim.input_file import open_regular, reason
 
 # A full configuration is 2 KiB. tomllib takes time quadratic in the parts of a dotted
 # key, half a minute for a line of 64 KiB, hence the second limit.
@@ -38,8 +40,7 @@ def read_table(path: Path) -> dict[str, Any]:
             f"{source}: must be UTF-8; byte {error.start} is not"
         ) from None
     except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise ConfigError(f"{source}: cannot be read: {reason}") from None
+        raise ConfigError(f"{source}: cannot be read: {reason(error)}") from None
     except ValueError as error:
         raise ConfigError(f"{source}: {clip(str(error), _LONGEST_REASON)}") from None
 
@@ -85,7 +86,7 @@ def parse_json(text: str) -> dict[str, Any]:
 
 
 def _read_bounded(path: Path) -> bytes:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         data = file.read(MAX_FILE_BYTES + 1)
     if len(data) > MAX_FILE_BYTES:
         raise ValueError(f"must be at most {MAX_FILE_BYTES} bytes")
@@ -107,7 +108,7 @@ def _refuse_constant(text: str) -> NoReturn:
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
     if len(table) < len(pairs):
-        keys = [key for key, _ in pairs]
-        repeated = next(key for key in keys if keys.count(key) > 1)
+        counts = Counter(key for key, _ in pairs)
+        repeated = next(key for key, count in counts.items() if count > 1)
         raise ValueError(f"key {repeated!r} appears twice")
     return table

@@ -11,6 +11,7 @@ from sim.errors import ConfigError
 
 Float = npt.NDArray[np.float64]
 _TOLERANCE = 1e-3
+_MOST = 1e30  # sums of many stay finite
 _BALANCING_SWEEPS = 60
 
 
@@ -114,6 +115,8 @@ def _array(
         raise ConfigError(f"{where}: {name}: shape {got}; must be {wanted}")
     if not np.isfinite(array).all():
         raise ConfigError(f"{where}: {name}: holds NaN or infinity; must be finite")
+    if (array > _MOST).any():
+        raise ConfigError(f"{where}: {name}: holds a number > {_MOST:g}")
     if (array < 0).any():
         raise ConfigError(f"{where}: {name}: holds a number < 0; must be >= 0")
     return array

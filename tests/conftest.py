@@ -23,7 +23,10 @@ from sim.request import Request
 from sim.runner import run_config, run_prepared
 from sim.shell.cluster import Cluster, ClusterRun
 from tests.cases import LONG_FLOOR, counted, load_profile, passed_cases
+from tests.floor import complaint
 
+SAY = "say"
+"""``record_property(SAY, line)`` in a test prints the line, from a worker too."""
 _CASES = "property_cases"
 _STARTED = pytest.StashKey[float]()
 
@@ -50,6 +53,10 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    wrong = complaint(len(items)) if whole else None
+    if wrong is not None:
+        raise pytest.UsageError(wrong)
     for item in items:
         test = getattr(item, "obj", None)
         if not hypothesis.is_hypothesis_test(test):
@@ -113,6 +120,10 @@ def pytest_terminal_summary(
         terminalreporter.write_line(
             f"{count:,} property cases passed in {tests} tests, {seconds:.0f} s in all"
         )
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            if name == SAY and report.when == "call":
+                terminalreporter.write_line(str(value))
     if _is_whole_long_suite(config) and count < LONG_FLOOR:
         terminalreporter.write_line(f"at least {LONG_FLOOR:,} were to run", red=True)
     for report in [

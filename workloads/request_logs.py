@@ -10,7 +10,9 @@ Two public formats, told apart by their header:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -20,7 +22,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sim.config_errors import clip, one_line
 from sim.errors import ConfigError
+from sim.input_csv import csv_rows
 from sim.request import Request
 from sim.units import ns_from_s
 from workloads.limits import MAX_REQUESTS, MAX_TIME_S, MAX_TOKENS
@@ -28,6 +32,9 @@ from workloads.workload import Workload
 
 _MS_PER_S: Final = 1e3
 _LENGTHS: Final = ("input_tokens", "output_tokens")
+_SCENARIO: Final = "scenario"
+_ROW: Final = "row"
+_DECIMAL: Final = re.compile(r"[0-9.eE+-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,61 +62,105 @@ def read_request_log(path: Path) -> tuple[LoggedRun, ...]:
         ConfigError: In one line, if the file is missing, has none of the known headers
             or holds a value that cannot be.
     """
-    try:
-        table = pd.read_csv(path)
-    except OSError as error:
-        reason = error.strerror or "not a readable file"
-        raise ConfigError(f"{path}: {reason}; allowed: a CSV file") from None
-    except (ValueError, EOFError) as error:  # pandas' parser errors are ValueErrors
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"{path}: {reason}; allowed: a CSV table") from None
+    where = one_line(str(path))
+    rows = csv_rows(path)
+    _, header = next(rows, (1, []))
     for columns, parse in _FORMATS.items():
-        if columns <= set(table.columns):
-            _check_numbers(path, table, columns)
-            return parse(path, table)
+        if columns <= set(header):
+            table = _table(where, header, columns, rows)
+            return parse(one_line(path.name), table)
     known = " or ".join(",".join(sorted(columns)) for columns in _FORMATS)
-    raise ConfigError(f"{path}: unknown header; allowed: a table with {known}")
+    raise ConfigError(f"{where}: unknown header; allowed: a CSV table with {known}")
 
 
-def _serving_sim(path: Path, table: pd.DataFrame) -> tuple[LoggedRun, ...]:
+def _table(
+    where: str,
+    header: list[str],
+    columns: frozenset[str],
+    rows: Iterator[tuple[int, list[str]]],
+) -> pd.DataFrame:
+    """The columns of a format, checked and as numbers, and the number of each row."""
+    twice = next((name for name in columns if header.count(name) > 1), None)
+    if twice is not None:
+        raise ConfigError(f"{where}: column {twice} twice; allowed: once")
+    places = {name: header.index(name) for name in sorted(columns)}
+    values: dict[str, list[object]] = {_ROW: [], **{name: [] for name in places}}
+    for number, (_, row) in enumerate(rows, start=1):
+        if len(row) != len(header):
+            raise ConfigError(
+                f"{where}: row {number}: {len(row)} fields; allowed: {len(header)}"
+            )
+        if len(values[_ROW]) == MAX_REQUESTS:
+            raise ConfigError(f"{where}: more rows; allowed: 1..{MAX_REQUESTS}")
+        values[_ROW].append(number)
+        for name, place in places.items():
+            values[name].append(_cell(f"{where}: row {number}", name, row[place]))
+    if not values[_ROW]:
+        raise ConfigError(f"{where}: 0 rows; allowed: 1..{MAX_REQUESTS}")
+    return pd.DataFrame(values)
+
+
+def _cell(where: str, column: str, text: str) -> float | int | str:
+    """A cell as what its column holds."""
+    if column == _SCENARIO:
+        return clip(text)
+    whole = column in _LENGTHS
+    try:
+        number = float(text) if _DECIMAL.fullmatch(text) else math.nan
+    except ValueError:
+        number = math.nan
+    low, high = (1, MAX_TOKENS) if whole else (0, MAX_TIME_S)
+    if not low <= number <= high or (whole and number % 1):
+        kind = "an integer" if whole else "a number"
+        raise ConfigError(
+            f"{where}: {column} = {clip(text)}; allowed: {kind} in {low:g}..{high:g}"
+        )
+    return int(number) if whole else number
+
+
+def _serving_sim(name: str, table: pd.DataFrame) -> tuple[LoggedRun, ...]:
     first_s = table["first_token_s"]
     run = table.assign(
         arrival=table["queued_s"],
         ttft=first_s - table["queued_s"],
         decode=table["last_token_s"] - first_s,
     )
-    return (_run(path, path.name, run),)
+    return (_run(name, name, run),)
 
 
-def _llm_d(path: Path, table: pd.DataFrame) -> tuple[LoggedRun, ...]:
+def _llm_d(name: str, table: pd.DataFrame) -> tuple[LoggedRun, ...]:
     table = table.assign(
         arrival=table["arrival_s"], ttft=table["ttft_s"], decode=table["generation_s"]
     )
     return tuple(
-        _run(path, f"{scenario} {qps:g}", part)
-        for (scenario, qps), part in table.groupby(["scenario", "qps"])
+        _run(name, f"{scenario} {qps:g}", part)
+        for (scenario, qps), part in table.groupby([_SCENARIO, "qps"])
     )
 
 
 _FORMATS: Final[
-    Mapping[frozenset[str], Callable[[Path, pd.DataFrame], tuple[LoggedRun, ...]]]
+    Mapping[frozenset[str], Callable[[str, pd.DataFrame], tuple[LoggedRun, ...]]]
 ] = MappingProxyType(
     {
         frozenset({*_LENGTHS, "queued_s", "first_token_s", "last_token_s"}): (
             _serving_sim
         ),
-        frozenset({*_LENGTHS, "qps", "arrival_s", "ttft_s", "generation_s"}): _llm_d,
+        frozenset(
+            {*_LENGTHS, _SCENARIO, "qps", "arrival_s", "ttft_s", "generation_s"}
+        ): _llm_d,
     }
 )
 
 
-def _run(path: Path, name: str, table: pd.DataFrame) -> LoggedRun:
+def _run(file: str, name: str, table: pd.DataFrame) -> LoggedRun:
     """Requests in order of arrival; durations must not be negative."""
     table = table.sort_values("arrival", kind="stable")
     for column in ("ttft", "decode"):
-        if (table[column] < 0).any():
-            value = table[column].min()
-            raise ConfigError(f"{path}: {name}: {column} = {value:g} s; allowed: >= 0")
+        worst = int(table[column].argmin())
+        value = table[column].iloc[worst]
+        if value < 0:
+            where = f"{file}: row {table[_ROW].iloc[worst]}"
+            raise ConfigError(f"{where}: {name}: {column} = {value:g} s; allowed: >= 0")
     start_s = table["arrival"].iloc[0]
     rows = zip(
         table["arrival"].tolist(),
@@ -133,22 +184,3 @@ def _run(path: Path, name: str, table: pd.DataFrame) -> LoggedRun:
         ttft_ms=table["ttft"].to_numpy(dtype=np.float64) * _MS_PER_S,
         tpot_ms=np.where(gaps > 0, decode_ms / np.maximum(gaps, 1), np.nan),
     )
-
-
-def _check_numbers(path: Path, table: pd.DataFrame, columns: frozenset[str]) -> None:
-    if not 1 <= len(table) <= MAX_REQUESTS:
-        raise ConfigError(f"{path}: {len(table)} rows; allowed: 1..{MAX_REQUESTS}")
-    for column in sorted(columns):
-        values = pd.to_numeric(table[column], errors="coerce")
-        whole = column in _LENGTHS
-        low, high = (1.0, float(MAX_TOKENS)) if whole else (0.0, MAX_TIME_S)
-        wrong = ~values.between(low, high)
-        if whole:
-            wrong |= values % 1 != 0
-        if wrong.any():
-            row = int(np.flatnonzero(wrong)[0])
-            kind = "integers" if whole else "numbers"
-            raise ConfigError(
-                f"{path}: row {row + 1}: {column} = {table[column].iloc[row]};"
-                f" allowed: {kind} in {low:g}..{high:g}"
-            )

@@ -7,10 +7,9 @@ without ``arrived_at`` holds lengths only. Times are kept, not moved to start at
 
 from __future__ import annotations
 
-import csv
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,7 +17,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.config_errors import one_line
 from sim.errors import ConfigError
+from sim.input_csv import csv_rows
 from sim.units import ns_from_s, s_from_ns
 from workloads.limits import MAX_REQUESTS, MAX_TIME_S, MAX_TOKENS
 
@@ -58,26 +59,7 @@ def read_trace(path: str) -> Trace:
     Raises:
         ConfigError: On the first thing wrong, naming file, line, column and value.
     """
-    try:
-        with Path(path).open(encoding="utf-8-sig", newline="") as file:
-            return _parse(path, _numbered(path, file))
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}; allowed: a CSV file") from None
-    except ValueError as error:
-        raise ConfigError(f"{path!r}: {error}; allowed: a file name") from None
-
-
-def _numbered(path: str, file: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
-    """Rows with the line they end on; empty lines are skipped."""
-    reader = csv.reader(file, strict=True)
-    try:
-        for row in reader:
-            if row:
-                yield reader.line_num, row
-    except (UnicodeDecodeError, csv.Error) as error:
-        # Text is decoded a buffer at a time, so the line is only near.
-        where = f"{path}: near line {reader.line_num}"
-        raise ConfigError(f"{where}: {error}; allowed: CSV in UTF-8") from None
+    return _parse(path, csv_rows(Path(path)))
 
 
 def _parse(path: str, rows: Iterator[tuple[int, list[str]]]) -> Trace:
@@ -148,4 +130,5 @@ def _time_ns(path: str, line: int, text: str, last_ns: int) -> int:
 
 def _bad(path: str, line: int, column: str, value: object, allowed: str) -> ConfigError:
     shown = repr(value) if len(repr(value)) <= 40 else repr(value)[:40] + "..."
-    return ConfigError(f"{path}:{line}: {column}: {shown}; allowed: {allowed}")
+    where = f"{one_line(path)}:{line}"
+    return ConfigError(f"{where}: {column}: {shown}; allowed: {allowed}")

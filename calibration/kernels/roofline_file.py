@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,12 +15,18 @@ from typing import Any, Final
 import numpy as np
 
 from calibration.kernels.moe_roofline import MoeRoofline, MoeSlice
-from calibration.pack_set import read_file
 from calibration.tables import DATA_DIR, KernelTables
-from sim.config_errors import one_line
+from sim.config_errors import clip, one_line
 from sim.errors import ConfigError
+from sim.input_file import read_bytes
 
 _FILE: Final = "moe_roofline.json"
+_SHAPE: Final = re.compile(r"[1-9][0-9]{0,17}(-[1-9][0-9]{0,17}){5}")
+_SHARPEST: Final = 100.0
+_BLUNTEST: Final = 0.1
+_FEWEST: Final = 1e-12
+_MOST: Final = 1e30
+"""Far beyond any rate or count; products of a few stay finite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +57,7 @@ class SyntheticLoads:
 def roofline_file(data_dir: Path) -> Path:
     """The fitted rooflines beside the tables, else the shipped ones."""
     own = data_dir / _FILE
-    return own if own.exists() else DATA_DIR / _FILE
+    return own if os.path.exists(own) else DATA_DIR / _FILE
 
 
 def slice_key(pack: str, table: str, dtype: str, moe_slice: MoeSlice) -> str:
@@ -83,12 +91,11 @@ def fitted_roofline(
         )
 
     def distance(key: str) -> float:
-        numbers = key.removeprefix(prefix).split("-")
-        try:
-            pairs = zip(numbers, moe_slice.numbers, strict=True)
-            return math.fsum(abs(math.log(int(a) / b)) for a, b in pairs)
-        except ValueError as error:
-            raise _damaged(tables.data_dir, key) from error
+        numbers = key.removeprefix(prefix)
+        if not _SHAPE.fullmatch(numbers):
+            raise _damaged(tables.data_dir, key)
+        pairs = zip(map(int, numbers.split("-")), moe_slice.numbers, strict=True)
+        return math.fsum(abs(math.log(a / b)) for a, b in pairs)
 
     return False, _roofline(tables.data_dir, min(sorted(near), key=distance))
 
@@ -107,6 +114,8 @@ def synthetic_loads(data_dir: Path, moe_slice: MoeSlice, tile: int) -> Synthetic
             raise ValueError("columns of different lengths")
         if not all(_positive(value) for row in (tokens, *columns) for value in row):
             raise ValueError("not positive")
+        if tokens != sorted(set(tokens)):
+            raise ValueError("tokens not increasing")
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(data_dir, f"loads: {key}") from error
     return SyntheticLoads(tokens, touched, padded, pairs)
@@ -118,29 +127,37 @@ def _roofline(data_dir: Path, key: str) -> MoeRoofline:
         roofline = MoeRoofline(**entry)
     except TypeError as error:
         raise _damaged(data_dir, key) from error
-    if not all(
+    sound = all(
         _positive(value) for name, value in entry.items() if name != "fit_error"
-    ):
+    )
+    if not sound or not isinstance(roofline.tile, int):
+        raise _damaged(data_dir, key)
+    if not _BLUNTEST <= roofline.q <= _SHARPEST:
         raise _damaged(data_dir, key)
     return roofline
 
 
 def _positive(value: object) -> bool:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and 0 < value < math.inf  # type: ignore[operator]
+    return number and _FEWEST <= value <= _MOST  # type: ignore[operator]
 
 
 def _section(data_dir: Path, name: str) -> Mapping[str, Any]:
-    section = _document(roofline_file(data_dir)).get(name)
+    section = rooflines_document(roofline_file(data_dir)).get(name)
     if not isinstance(section, dict):
         raise _damaged(data_dir, name)
     return section
 
 
 @lru_cache(maxsize=8)
-def _document(path: Path) -> dict[str, Any]:
+def rooflines_document(path: Path) -> dict[str, Any]:
+    """The file as it is, its entries unchecked.
+
+    Raises:
+        ConfigError: If it cannot be read or is no JSON object.
+    """
     try:
-        document = json.loads(read_file(path))
+        document = json.loads(read_bytes(path))
     except (ValueError, RecursionError) as error:
         reason = one_line(str(error))
         raise ConfigError(
@@ -154,5 +171,5 @@ def _document(path: Path) -> dict[str, Any]:
 def _damaged(data_dir: Path, where: str) -> ConfigError:
     path = one_line(str(roofline_file(data_dir)))
     return ConfigError(
-        f"{path}: {one_line(where)}: damaged; reinstall, or import the tables again"
+        f"{path}: {clip(where)}: damaged; reinstall, or import the tables again"
     )

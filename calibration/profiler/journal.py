@@ -20,6 +20,7 @@ from calibration.profiler.columns import TABLES, Kernel, KernelRow
 from calibration.profiler.timing import Timing
 from sim.config_errors import clip, one_line
 from sim.errors import ConfigError
+from sim.input_file import open_regular, read_bytes
 
 SCHEMA: Final = "profile-journal/2"
 
@@ -132,7 +133,7 @@ def _open(path: Path) -> BinaryIO:
     shown = one_line(str(path))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("ab")
+        file = open_regular(path, "ab")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ConfigError(f"{shown}: cannot be written: {reason}") from error
@@ -146,14 +147,7 @@ def _open(path: Path) -> BinaryIO:
 
 def _whole_lines(path: Path) -> list[bytes]:
     """The lines that end; what follows the last line end was torn by a crash."""
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise ConfigError(
-            f"{one_line(str(path))}: cannot read: {error.strerror}"
-        ) from error
+    content = read_bytes(path) if os.path.exists(path) else b""
     return [line for line in content.splitlines(keepends=True) if line[-1:] == b"\n"]
 
 
@@ -162,13 +156,14 @@ def _checked_header(
 ) -> dict[str, Any]:
     shown = one_line(str(path))
     found = _document(path, 1, line)
-    if found.get("schema") != SCHEMA or not isinstance(found.get("identity"), dict):
+    sound = isinstance(found.get("identity"), dict) and "started" in found
+    if found.get("schema") != SCHEMA or not sound:
         raise ConfigError(f"{shown}: line 1: not a journal of schema {SCHEMA}")
     ours, theirs = expected["identity"], found["identity"]
     for key in sorted({*ours, *theirs}):
         if ours.get(key) != theirs.get(key):
             raise ConfigError(
-                f"{shown}: begun with {key} = {clip(str(theirs.get(key)))}, now"
+                f"{shown}: begun with {clip(key)} = {clip(str(theirs.get(key)))}, now"
                 f" {clip(str(ours.get(key)))}; go on as it was begun, or choose another"
                 " --out"
             )
@@ -185,6 +180,7 @@ def _entry(path: Path, number: int, line: bytes) -> Entry:
         if timing is not None:
             timing = Timing(**{**timing, "flags": tuple(timing["flags"])})
         kernel = Kernel(table, tuple(values))
+        hash(kernel)  # lists and objects are no keys
         return Entry(kernel, document["source"], timing, document["failed"])
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(path, number) from error
@@ -193,7 +189,7 @@ def _entry(path: Path, number: int, line: bytes) -> Entry:
 def _document(path: Path, number: int, line: bytes) -> dict[str, Any]:
     try:
         document = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _damaged(path, number) from error
     if not isinstance(document, dict):
         raise _damaged(path, number)

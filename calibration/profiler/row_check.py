@@ -31,6 +31,7 @@ from sim.errors import ConfigError
 _MAY_BE_ZERO: Final = frozenset({"window_size", "prefix"})
 _LARGEST: Final = 2**62  # fits int64 with room for sums
 _LONGEST_SOURCE: Final = 200
+_MOST_EXPERTS: Final = 100_000  # as in a model's config.json
 _INTEGER: Final = re.compile(r"[0-9]{1,19}")
 
 
@@ -142,6 +143,9 @@ def _consistent(where: Where, row: KernelRow) -> KernelRow:
     for column, most in (("topk", experts), ("touched_experts", min(experts, pairs))):
         if int(keys[column]) > most:
             raise where.error(column, str(keys[column]), f"an integer <= {most}")
+    if experts > _MOST_EXPERTS or experts % int(keys["moe_ep_size"]):
+        allowed = f"a multiple of moe_ep_size, at most {_MOST_EXPERTS}"
+        raise where.error("num_experts", str(experts), allowed)
     least = int(keys["topk"]) if keys["distribution"] == TOUCHED else NOT_SET
     if int(keys["touched_experts"]) < least:
         raise where.error(

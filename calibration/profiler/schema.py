@@ -37,7 +37,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -63,6 +63,7 @@ from calibration.profiler.columns import (
 from calibration.profiler.row_check import Where, validate_row
 from sim.config_errors import clip, one_line
 from sim.errors import ConfigError
+from sim.input_csv import csv_rows
 
 __all__ = [
     "COLUMNS",
@@ -79,7 +80,8 @@ __all__ = [
     "validate_row",
 ]
 
-_LONGEST_FILE_BYTES: Final = 1 << 30
+_MOST_ROWS: Final = 1 << 20
+"""As many as a table of a pack may have; the largest shipped one has 71,484."""
 
 
 def read_rows(path: Path) -> tuple[KernelRow, ...]:
@@ -89,11 +91,10 @@ def read_rows(path: Path) -> tuple[KernelRow, ...]:
         ConfigError: if the file cannot be read or is not in the schema: one line with
             file, line, column, value and what is allowed.
     """
-    reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
     rows: list[KernelRow] = []
     lines: dict[Kernel, int] = {}
     header: list[str] | None = None
-    for line, record in _records(reader, path):
+    for line, record in csv_rows(path):
         if header is None:
             header = _header(path, record)
             continue
@@ -109,6 +110,10 @@ def read_rows(path: Path) -> tuple[KernelRow, ...]:
                 TABLE, row.kernel.name, f"a kernel once; line {first} has it already"
             )
         rows.append(row)
+        if len(rows) > _MOST_ROWS:
+            raise ConfigError(
+                f"{one_line(str(path))}: too many rows; allowed: at most {_MOST_ROWS}"
+            )
     if not rows:
         raise ConfigError(f"{one_line(str(path))}: no rows; allowed: one or more")
     return tuple(rows)
@@ -143,37 +148,6 @@ def _cells(row: KernelRow) -> dict[str, object]:
         EVENT_NS: "" if row.event_ns is None else row.event_ns,
     }
     return {TABLE: row.kernel.table, **keys, **measured}
-
-
-def _text(path: Path) -> str:
-    shown = one_line(str(path))
-    try:
-        if path.stat().st_size > _LONGEST_FILE_BYTES:
-            raise ConfigError(f"{shown}: longer than {_LONGEST_FILE_BYTES} bytes")
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{shown}: not UTF-8 text at byte {error.start}") from error
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ConfigError(f"{shown}: cannot read: {reason}") from error
-
-
-def _records(
-    reader: Iterator[list[str]], path: Path
-) -> Iterator[tuple[int, list[str]]]:
-    """Records that are not blank with the line they end on."""
-    while True:
-        try:
-            record = next(reader, None)
-        except csv.Error as error:
-            line = reader.line_num  # type: ignore[attr-defined]  # a csv.reader
-            raise ConfigError(
-                f"{one_line(str(path))}: line {line}: not CSV: {one_line(str(error))}"
-            ) from error
-        if record is None:
-            return
-        if record:
-            yield reader.line_num, record  # type: ignore[attr-defined]
 
 
 def _header(path: Path, names: list[str]) -> list[str]:

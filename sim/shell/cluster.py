@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sim.engine import Engine
-from sim.errors import SimulationError
+from sim.errors import ConfigError, SimulationError
 from sim.events import (
     Arrived,
     Observer,
@@ -96,6 +96,7 @@ class Cluster:
             observer: Is told every event; changes nothing.
 
         Raises:
+            ConfigError: If time would leave the range of 64-bit nanoseconds.
             SimulationError: If a scheduler breaks an invariant.
         """
         if on_done is not None:
@@ -113,6 +114,11 @@ class Cluster:
                 observer.on(RunEnded(self._clock.now_ns, records, logs))
         except SimulationError as error:
             raise error.at(self._clock.now_ns) from error
+        except OverflowError as error:
+            raise ConfigError(
+                "the run would pass 2**63 ns (292 years) of simulated time: the load"
+                " is too large, or the machine is scaled too low"
+            ) from error
         return ClusterRun(records, logs)
 
     def _observe(self, observer: Observer | None, requests: Sequence[Request]) -> None:

@@ -232,3 +232,17 @@ def test_a_front_end_delays_the_engine_and_counts_in_ttft() -> None:
         assert late.arrival_ns == now.arrival_ns
         assert now.first_token_ns is not None
         assert late.first_token_ns == now.first_token_ns + 30
+
+
+def test_a_delayed_arrival_is_in_the_plan_of_its_nanosecond() -> None:
+    """Ties: what leaves the front end at 170 comes before the plan of 170, at 171 not.
+
+    The first request reaches the engine at 30 and runs until 30 + 100 + 4 x 10 = 170.
+    """
+    for sent, first_token in ((140, 380), (141, 490)):
+        at = limits()
+        engine = Engine(scheduler("orca", at), at, num_blocks=100)
+        router = ROUTERS["round-robin"]()
+        cluster = Cluster([engine], LinearPricer(), router, None, frontend_ns=30)
+        run = cluster.run(requests((0, 10, 9), (sent, 25, 1)))
+        assert run.records[1].first_token_ns == first_token

@@ -234,3 +234,27 @@ def test_slo_agrees_with_a_literal_loop() -> None:
         expected.append(good)
     assert 5 < sum(expected) < 35
     assert meets_slo(sample, slo).tolist() == expected
+
+
+def test_the_one_gap_of_two_tokens_is_their_tpot() -> None:
+    """Tokens at 10 and 30 ms: 20 ms per output token, not the mean over both."""
+    two = record(5, 0, (10, 2, 3))
+    sample = latency_sample([two], ENDS)
+    assert sample.tpot_ms.tolist() == [20.0]
+    assert meets_slo(sample, Slo(tpot_ms=20.0)).tolist() == [True]
+    assert meets_slo(sample, Slo(tpot_ms=19.9)).tolist() == [False]
+
+
+def test_an_empty_summary_has_the_keys_of_a_full_one() -> None:
+    """A table of results has the same columns whatever was served."""
+    one = summarise(Weighted.of([1.0]), "x")
+    assert list(summarise(Weighted.of([]), "x")) == list(one)
+
+
+def test_times_stay_integers_where_there_are_none() -> None:
+    """Empty arrays too: sums of latencies are exact."""
+    sample = latency_sample([], ENDS)
+    names = set(LatencySample.__slots__) - {"itl_ms"}
+    arrays = [getattr(sample, name) for name in names]
+    arrays += [token_times_ns(REJECTED, np.asarray(ENDS[0]))]
+    assert {array.dtype for array in arrays} == {np.dtype(np.int64)}

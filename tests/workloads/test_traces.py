@@ -115,7 +115,7 @@ def test_a_bad_cell_is_named_by_file_line_column_and_value(
         (f"{HEADER}\n1,2\n", r":2: fields: 2; allowed: 3"),
         (f"{HEADER}\n1,2,3,4\n", r":2: fields: 4; allowed: 3"),
         (f"{HEADER}\n2,1,1\n1.5,1,1\n", r":3: arrived_at: '1.5'; allowed: .*>= 2.0"),
-        (f'{HEADER}\n1,2,"3\n', r"near line 2: unexpected end of data"),
+        (f'{HEADER}\n1,2,"3\n', r"trace.csv: line 2: unexpected end of data"),
         (f"{HEADER}\n1,2,3\n".encode("utf-16"), r"utf-8.*; allowed: CSV in UTF-8"),
         (f"{HEADER}\n1,2,3\n".encode() + b"\xff", r"utf-8.*; allowed: CSV in UTF-8"),
     ],

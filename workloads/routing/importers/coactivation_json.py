@@ -11,7 +11,7 @@ from sim.config_errors import one_line
 from sim.errors import ConfigError
 from sim.routing_stats import RoutingStats, make_stats
 from workloads.routing.importers.options import ImportOptions
-from workloads.routing.load_file import numbers, read_json
+from workloads.routing.load_file import MOST, numbers, read_json
 
 
 def read_coactivation(path: Path, options: ImportOptions) -> RoutingStats:
@@ -27,6 +27,8 @@ def read_coactivation(path: Path, options: ImportOptions) -> RoutingStats:
     if not isinstance(layers, list) or not all(_has_heat(entry) for entry in layers):
         raise ConfigError(f'{where}: layers: must be objects with "heat"')
     heat = numbers([entry["heat"] for entry in layers], where, "heat")
+    if not (np.abs(heat) <= MOST).all():  # NaN too
+        raise ConfigError(f"{where}: heat: must be counts <= {MOST:g}")
     if heat.ndim != 2 or (heat.sum(axis=1) <= 0).any():
         raise ConfigError(f"{where}: heat: every layer needs counts that sum to > 0")
     together = None
@@ -46,7 +48,8 @@ def _has_heat(entry: Any) -> bool:
 
 def _together(pairs: Any, experts: int, where: str) -> Any:
     table = numbers(pairs, where, "pairs")
-    fits = table.ndim == 2 and table.shape[1] >= 3 and np.isfinite(table).all()
+    bounded = (np.abs(table) <= MOST).all()
+    fits = table.ndim == 2 and table.shape[1] >= 3 and bounded
     if not fits or table[:, :2].min() < 0 or table[:, :2].max() >= experts:
         raise ConfigError(f"{where}: pairs: must be [expert, expert, count, ...]")
     first, second = table[:, 0].astype(int), table[:, 1].astype(int)

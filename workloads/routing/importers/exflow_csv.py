@@ -10,9 +10,10 @@ import numpy as np
 
 from sim.config_errors import one_line
 from sim.errors import ConfigError
+from sim.input_file import read_bytes
 from sim.routing_stats import RoutingStats
 from workloads.routing.importers.options import ImportOptions
-from workloads.routing.load_file import numbers, read_bytes
+from workloads.routing.load_file import numbers
 from workloads.routing.measure import measure
 
 _MAX_EXPERTS = 4096

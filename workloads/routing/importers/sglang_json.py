@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from sim.config_errors import one_line
 from sim.errors import ConfigError
 from sim.routing_stats import RoutingStats, make_stats
 from workloads.routing.importers.options import ImportOptions
-from workloads.routing.load_file import numbers, read_json
+from workloads.routing.load_file import MOST, numbers, read_json
 
 
 def read_sglang(path: Path, options: ImportOptions) -> RoutingStats:
@@ -24,6 +26,8 @@ def read_sglang(path: Path, options: ImportOptions) -> RoutingStats:
     if not isinstance(document, dict) or "logical_count" not in document:
         raise ConfigError(f"{where}: misses logical_count")
     counts = numbers(document["logical_count"], where, "logical_count")
+    if not (np.abs(counts) <= MOST).all():  # NaN too
+        raise ConfigError(f"{where}: logical_count: must be counts <= {MOST:g}")
     if counts.ndim == 3:
         counts = counts.sum(axis=0)
     if counts.ndim == 2:

@@ -10,9 +10,9 @@ import numpy as np
 
 from sim.config_errors import one_line
 from sim.errors import ConfigError
+from sim.input_file import read_bytes
 from sim.routing_stats import RoutingStats
 from workloads.routing.importers.options import ImportOptions
-from workloads.routing.load_file import read_bytes
 from workloads.routing.popularity import lognormal_load
 from workloads.routing.presets import balanced, preset
 from workloads.streams import stream
