@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 from pathlib import Path
 from typing import Final
@@ -10,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from sim.errors import ConfigError
-from sim.input_file import LARGEST_FILE_BYTES, open_regular
+from sim.input_file import open_regular
 
 COMPARE_FILE: Final = "compare.csv"
 BASELINE: Final = "chunked-prefill"
@@ -37,6 +38,7 @@ _NUMBERS: Final = (
     "slo_ttft_ms",
     "slo_itl_ms",
 )
+_LARGEST_BYTES: Final = 1 << 29  # the requests of a run of a few million
 _MS_PER_S: Final = 1e3
 _MJ_PER_J: Final = 1e3
 _BYTES_PER_GB: Final = 1e9
@@ -68,7 +70,13 @@ def read_table(path: Path) -> pd.DataFrame:
     """
     try:
         with open_regular(path) as file:
-            return pd.read_csv(io.BytesIO(file.read(LARGEST_FILE_BYTES)))
+            stream = gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file
+            content = stream.read(_LARGEST_BYTES + 1)
+        if len(content) > _LARGEST_BYTES:
+            raise ConfigError(
+                f"{path}: too large; allowed: at most {_LARGEST_BYTES} bytes unpacked"
+            )
+        return pd.read_csv(io.BytesIO(content))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; run `servescope compare`") from None
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors

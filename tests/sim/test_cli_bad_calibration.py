@@ -119,7 +119,7 @@ DAMAGE: dict[str, tuple[Change, str]] = {
     "empty, signed": (lambda folder: signed(folder, b""), "h100_sxm.npz: not a pack"),
     "one byte, signed": (
         lambda folder: signed(folder, flipped(folder)),
-        "h100_sxm.npz: table ",
+        "h100_sxm.npz: gemm/latency_ns: Bad CRC-32",
     ),
     "no pack": (lambda folder: (folder / PACK).unlink(), "h100_sxm.npz: cannot read"),
     "no provenance": (
@@ -129,19 +129,19 @@ DAMAGE: dict[str, tuple[Change, str]] = {
     "provenance cut": (text(PROVENANCE, '{"schema"'), "not a provenance file"),
     "no times": (
         members(lambda found: found.pop("gemm/latency_ns")),
-        "h100_sxm.npz: table gemm: damaged: no latency_ns",
+        "h100_sxm.npz: gemm: columns dtype, k, m, n; allowed: dtype, n, k, m, latency",
     ),
     "times of zero": (
         members(lambda found: found["moe/latency_ns"].fill(0)),
-        "table moe: damaged: times that are not positive",
+        "h100_sxm.npz: moe/latency_ns: damaged; allowed: positive numbers",
     ),
     "a short column": (
         members(lambda found: found.update({"gemm/m": found["gemm/m"][:-1]})),
-        "table gemm: damaged: columns of different lengths",
+        "h100_sxm.npz: gemm/m: damaged; allowed: positive numbers or known words",
     ),
     "pickled objects": (
         members(lambda found: found.update({"gemm/m": np.array([{}], dtype=object)})),
-        "table gemm: damaged: Object arrays cannot be loaded",
+        "h100_sxm.npz: gemm/m: not a one-dimensional .npy file",
     ),
     **{
         f"no {table}": (without_table(table), f'kernel table of h100_sxm "{table}"')
