@@ -14,6 +14,8 @@ from rich.table import Table
 from sim.cli_output import print_json, progress, records
 from sim.config_errors import clip
 from sim.studies.estimate import estimated_s
+from sim.studies.replications import MEANS_FILE
+from sim.studies.study import SEED
 from sim.studies.sweep import (
     POINTS_FILE,
     SweepOptions,
@@ -72,19 +74,27 @@ def sweep_command(
 
 
 def points_table(result: SweepResult) -> Table:
-    """The varied keys and main metrics of the first points."""
-    frame = result.points.head(_MOST_ROWS)
-    left = len(result.points) - len(frame)
-    title = f"and {left} more points in {POINTS_FILE}" if left else None
+    """Varied keys and main metrics of the first points, or their means over seeds."""
+    if result.means is None:
+        whole, keys, file = result.points, list(result.varied), POINTS_FILE
+    else:
+        whole, file = result.means, MEANS_FILE
+        keys = [key for key in result.varied if key != SEED]
+    frame = whole.head(_MOST_ROWS)
+    left = len(whole) - len(frame)
+    title = f"and {left} more rows in {file}" if left else None
     table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1), caption=title)
-    for key in result.varied:
+    for key in keys:
         name = key.rpartition(".")[2].replace("_", "\n")
         table.add_column(name, justify="right", overflow="fold")
     for _, heading, _, _ in _METRICS:
         table.add_column(heading, justify="right")
     for row in records(frame):
-        cells = [_value(row[key]) for key in result.varied]
-        cells += [_number(row.get(key), by, d) for key, _, by, d in _METRICS]
+        cells = [_value(row[key]) for key in keys]
+        cells += [
+            _number(row.get(key), row.get(f"{key}_ci_high"), by, d)
+            for key, _, by, d in _METRICS
+        ]
         table.add_row(*cells)
     return table
 
@@ -132,5 +142,11 @@ def _value(value: Any) -> str:
     return text.removesuffix("-prefill")
 
 
-def _number(value: float | None, factor: float, decimals: int) -> str:
-    return "-" if value is None else f"{value * factor:.{decimals}f}"
+def _number(
+    value: float | None, high: float | None, factor: float, decimals: int
+) -> str:
+    """The number, with half its interval where it has one."""
+    if value is None:
+        return "-"
+    half = "" if high is None else f"±{(high - value) * factor:.{decimals}f}"
+    return f"{value * factor:.{decimals}f}{half}"

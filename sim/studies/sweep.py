@@ -21,8 +21,9 @@ from sim.files import write_atomic, write_csv_atomic
 from sim.studies.design import Settings
 from sim.studies.executors import LOCAL, check_executor, workers
 from sim.studies.key import point_key
+from sim.studies.replications import MEANS_FILE, means_frame
 from sim.studies.store import PointStore, Record, only_writer
-from sim.studies.study import Study
+from sim.studies.study import SEED, Study
 from sim.studies.worker import SweepPoint, run_point
 
 POINTS_FILE: Final = "points.csv"
@@ -68,11 +69,14 @@ class SweepResult:
     Attributes:
         points: A row per point: ``key``, ``status`` ("ok" or "failed"), ``error``, the
             varied keys, then the keys of ``result.json``.
+        means: Where seeds are varied, their means with intervals; see
+            :func:`sim.studies.replications.means_frame`.
         varied: The varied keys.
         ran: Points run this time; the others were there.
     """
 
     points: pd.DataFrame
+    means: pd.DataFrame | None
     varied: tuple[str, ...]
     ran: int
 
@@ -150,8 +154,11 @@ def sweep(
         write_csv_atomic(directory / POINTS_FILE, frame)
         if find_spec("pyarrow") is not None:
             _write_parquet(directory / PARQUET_FILE, frame)
-    varied = tuple(plan.settings[0]) if plan.settings else ()
-    return SweepResult(frame, varied, len(todo))
+        varied = tuple(plan.settings[0])
+        means = means_frame(frame, varied) if SEED in varied else None
+        if means is not None:
+            write_csv_atomic(directory / MEANS_FILE, means)
+    return SweepResult(frame, means, varied, len(todo))
 
 
 def points_frame(plan: SweepPlan, records: Sequence[Record]) -> pd.DataFrame:
