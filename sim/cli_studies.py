@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from sim.cli_options import Jobs, Json, Overrides, Quiet, examples, out_option
+from sim.cli_options import (
+    ConfigFile,
+    Jobs,
+    Json,
+    Overrides,
+    Quiet,
+    examples,
+    out_option,
+)
 
 # Commands import what they need when they run, so that --help stays quick.
 # ruff: noqa: PLC0415
@@ -76,3 +84,76 @@ def sweep(  # noqa: PLR0913, PLR0917  (options are arguments)
     )
     if failed:
         raise typer.Exit(1)
+
+
+@studies.command(
+    epilog=examples(
+        "servescope capacity --set engine.scheduler=chunked-prefill",
+        "servescope capacity my.toml --attainment 0.95",
+        "servescope capacity my.toml --limit p99_ttft_ms=2000 --limit p99_itl_ms=50",
+        "servescope capacity my.toml --min-replicas --set workload.request_rate=20",
+    )
+)
+def capacity(  # noqa: PLR0913, PLR0917  (options are arguments)
+    config: ConfigFile = None,
+    out: Annotated[Path, out_option("servescope-capacity")] = Path(
+        "servescope-capacity"
+    ),
+    attainment: Annotated[
+        float | None,
+        typer.Option(
+            min=0.01,
+            max=1.0,
+            help="Share of requests within [slo]; default: 0.9, without --limit.",
+            show_default=False,
+        ),
+    ] = None,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="METRIC=MAX",
+            help="Largest value of a key of result.json; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    min_replicas: Annotated[
+        bool,
+        typer.Option(
+            "--min-replicas",
+            help="Search the fewest replicas for the configured load instead.",
+        ),
+    ] = False,
+    tolerance: Annotated[
+        float,
+        typer.Option(min=0.001, max=0.5, help="Of the rate, and of its interval."),
+    ] = 0.02,
+    max_seeds: Annotated[
+        int, typer.Option(min=2, max=100, help="The most replications.")
+    ] = 9,
+    executor: Executor = "local",
+    jobs: Jobs = None,
+    overrides: Overrides = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find the highest request rate, or the fewest replicas, that meet SLOs.
+
+    The rate comes with a 95 % interval over seeds, which are added until it is within
+    the tolerance; cost and energy are those of the highest rate that was met. Writes
+    capacity.csv and evaluations.csv; the same command goes on where it stopped.
+    """
+    from sim.build import check_registered
+    from sim.cli_capacity import capacity_command, min_replicas_command
+    from sim.config_file import load_config
+    from sim.studies.capacity import Search
+    from sim.studies.target import parse_target
+
+    command = min_replicas_command if min_replicas else capacity_command
+    command(
+        load_config(config, overrides or (), check=check_registered),
+        parse_target(attainment, limit or ()),
+        out,
+        Search(tolerance, max_seeds, jobs, executor),
+        as_json=as_json,
+        quiet=quiet,
+    )

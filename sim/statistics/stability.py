@@ -44,7 +44,7 @@ def is_unstable(requests: pd.DataFrame) -> bool:
     windows = number.reshape(_WINDOWS, -1).mean(axis=1)
     growth, error = _slope(times.reshape(_WINDOWS, -1).mean(axis=1), windows)
     rate = arrivals.size / (arrivals[-1] - arrivals[0])
-    return growth > _MIN_GROWTH * rate and growth > error
+    return bool(growth > _MIN_GROWTH * rate and growth > error)
 
 
 def _slope(

@@ -12,8 +12,15 @@ from sim.statistics import mean_interval, required_for_quantile
 from sim.studies.study import SEED
 
 MEANS_FILE: Final = "means.csv"
+_LATENCY: Final = ("_ttft_ms", "_tpot_ms", "_itl_ms", "_e2el_ms")
 # Numbers of a result that say what was run, not what came out.
-_GIVEN: Final = ("request_rate", "burstiness", "max_concurrency", "num_prompts")
+_NOT_METRICS: Final = (
+    SEED,
+    "request_rate",
+    "burstiness",
+    "max_concurrency",
+    "num_prompts",
+)
 
 
 def means_frame(points: pd.DataFrame, varied: Sequence[str]) -> pd.DataFrame:
@@ -26,8 +33,9 @@ def means_frame(points: pd.DataFrame, varied: Sequence[str]) -> pd.DataFrame:
     Returns:
         A row per setting: the varied keys but the seed, ``replications``, ``failed``,
         and for each metric ``NAME``, ``NAME_ci_low``, ``NAME_ci_high``, empty with one
-        replication. ``p99_too_few`` says that some replication had fewer requests
-        than an interval of a p99 needs (368).
+        replication. ``unstable`` counts the replications whose queue grew; latencies
+        then have no mean and stay empty. ``p99_too_few`` says that some replication
+        had fewer requests than an interval of a p99 needs (368).
     """
     keys = [key for key in varied if key != SEED]
     metrics = _metrics(points, varied)
@@ -40,8 +48,11 @@ def means_frame(points: pd.DataFrame, varied: Sequence[str]) -> pd.DataFrame:
         row["p99_too_few"] = (
             bool((good["completed"] < few).any()) if len(good) else True
         )
+        row["unstable"] = int(good["unstable"].astype(bool).sum())
         for name in metrics:
-            interval = mean_interval(good[name].to_numpy(dtype=np.float64))
+            values = good[name].to_numpy(dtype=np.float64)
+            grows = row["unstable"] and name.endswith(_LATENCY)
+            interval = mean_interval([] if grows else values)
             row[name] = interval.estimate
             row[f"{name}_ci_low"] = interval.low
             row[f"{name}_ci_high"] = interval.high
@@ -52,7 +63,7 @@ def means_frame(points: pd.DataFrame, varied: Sequence[str]) -> pd.DataFrame:
 def _metrics(points: pd.DataFrame, varied: Sequence[str]) -> list[str]:
     after = list(points.columns).index("error") + 1 + len(varied)
     numbers = points.iloc[:, after:].select_dtypes("number").columns
-    return [str(name) for name in numbers if name not in (*_GIVEN, SEED)]
+    return [str(name) for name in numbers if name not in _NOT_METRICS]
 
 
 def _groups(

@@ -13,8 +13,11 @@ from sim.config_sections import CostConfig, SloConfig, WorkloadConfig
 from sim.errors import ServescopeError
 from sim.results import RunResult, write_run
 from sim.runner import PreparedRun, run_prepared
+from sim.statistics import is_unstable
 from sim.studies.store import PointStore, Record
 
+UNSTABLE: Final = "unstable"
+"""Added to the summary of a point: whether the queue grew while requests came."""
 _LONGEST_ERROR: Final = 500
 _MACHINES: Final = 4
 # A machine remembers the price of every batch it has seen; this bounds the memory.
@@ -60,7 +63,9 @@ def run_point(point: SweepPoint, directory: Path, *, full: bool = False) -> Reco
     store = PointStore(directory)
     if full and result is not None:
         write_run(store.folder(point.key), result)
-    summary = None if result is None else result.summary
+    summary = None
+    if result is not None:
+        summary = {**result.summary, UNSTABLE: is_unstable(result.requests)}
     record = Record(point.key, config, summary, error)
     store.put(record)
     return record

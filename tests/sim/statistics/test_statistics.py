@@ -141,6 +141,8 @@ def test_means_over_seeds() -> None:
             "seed": [0, 1, 2, 0, 1, 2],
             "completed": [400, 400, 400, 400, 300, math.nan],
             "mean_ttft_ms": [1.0, 2.0, 3.0, 5.0, 5.0, math.nan],
+            "energy_j": [1.0, 2.0, 3.0, 5.0, 5.0, math.nan],
+            "unstable": [False] * 5 + [math.nan],
         }
     )
     means = means_frame(points, ("engine.scheduler", "seed")).set_index(
@@ -153,3 +155,10 @@ def test_means_over_seeds() -> None:
     half = 4.302653 * math.sqrt(1 / 3)  # t at 2 degrees, NIST table
     assert means.loc["x", "mean_ttft_ms_ci_high"] == pytest.approx(2 + half, rel=1e-6)
     assert means.loc["y", "mean_ttft_ms_ci_low"] == 5.0
+    points.loc[1, "unstable"] = True
+    means = means_frame(points, ("engine.scheduler", "seed")).set_index(
+        "engine.scheduler"
+    )
+    assert means["unstable"].to_dict() == {"x": 1, "y": 0}
+    assert math.isnan(means.loc["x", "mean_ttft_ms"])  # of a queue that grows
+    assert means.loc["x", "energy_j"] == 2.0
