@@ -157,3 +157,58 @@ def capacity(  # noqa: PLR0913, PLR0917  (options are arguments)
         as_json=as_json,
         quiet=quiet,
     )
+
+
+@studies.command(
+    epilog=examples(
+        "servescope pareto servescope-sweep",
+        "servescope pareto points.csv --metrics ttft,tbt --baseline chunked-prefill",
+        "servescope pareto results --metrics energy,tbt,goodput --by gpu",
+        "servescope pareto results --metrics p90_ttft_ms:min,output_throughput:max",
+    )
+)
+def pareto(
+    points: Annotated[
+        Path,
+        typer.Argument(metavar="POINTS", help="Folder of a sweep, or its points.csv."),
+    ] = Path("servescope-sweep"),
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="X,Y[,Z]",
+            help="Two or three of ttft, p99_ttft, tbt, tpot, e2e, energy, cost, "
+            "goodput, slo, user_speed, gpu_speed, gpus, or COLUMN:min, COLUMN:max; may "
+            "be repeated; default: the four standard figures.",
+            show_default=False,
+        ),
+    ] = None,
+    by: Annotated[
+        str, typer.Option(metavar="COLUMN", help="What groups points.")
+    ] = "scheduler",
+    baseline: Annotated[
+        str | None,
+        typer.Option(help="Group to compare with; default: the first."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Default: the folder of the points."),
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find what no other setting beats, and how far frontiers lie apart.
+
+    Seeds are averaged; points whose queue grew without end do not count. Writes, per
+    set of metrics, pareto-NAME.csv and figures as PNG and SVG, and pareto-shift.csv.
+    """
+    from sim.cli_pareto import pareto_command, parse_metrics
+
+    pareto_command(
+        points,
+        out,
+        parse_metrics(metrics),
+        by=by,
+        baseline=baseline,
+        as_json=as_json,
+        quiet=quiet,
+    )
