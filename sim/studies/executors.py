@@ -33,7 +33,7 @@ def check_executor(executor: str) -> None:
 
 @contextmanager
 def workers(executor: str, jobs: int | None, tasks: int) -> Iterator[Parallel]:
-    """Give workers that return results as they come.
+    """Give workers that return results as they come, or with Ray at the end.
 
     Args:
         executor: "local", "dask://HOST:PORT", "ray" or "ray://HOST:PORT".
@@ -52,7 +52,11 @@ def workers(executor: str, jobs: int | None, tasks: int) -> Iterator[Parallel]:
             connect = _dask if executor.startswith(_DASK) else _ray
             stack.enter_context(connect(executor))
             processes = jobs or _ALL
-        yield Parallel(n_jobs=processes, return_as="generator_unordered")
+        # Ray's backend gives all results at the end; its workers still write each point
+        ray = executor.startswith(_RAY)
+        yield Parallel(
+            n_jobs=processes, return_as="list" if ray else "generator_unordered"
+        )
 
 
 @contextmanager
