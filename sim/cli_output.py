@@ -64,6 +64,9 @@ def progress(what: str, total: int, *, quiet: bool) -> Iterator[Callable[[], Non
 
 def warn(summaries: Sequence[Summary]) -> None:
     """Say on stderr what a reader of the numbers must know."""
+    for knobs in dict.fromkeys(summary.get("what_if") for summary in summaries):
+        if knobs:
+            _warn(f"what-if, not a machine that was profiled: {knobs}")
     shares = [summary["extrapolated_fraction"] or 0.0 for summary in summaries]
     if max(shares) > _MANY_EXTRAPOLATED:
         _warn(
