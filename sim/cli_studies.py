@@ -212,3 +212,58 @@ def pareto(
         as_json=as_json,
         quiet=quiet,
     )
+
+
+@studies.command(
+    epilog=examples(
+        "servescope optimise space.toml --metrics ttft,tbt --trials 200",
+        "",
+        "space.toml:",
+        "  config.workload.num_requests = 200",
+        "  [[vary]]",
+        '  engine.scheduler = ["chunked-prefill", "layered-prefill"]',
+        '  engine.max_num_batched_tokens = { from = 256, to = 8192, scale = "log" }',
+        "  engine.num_layer_groups = { from = 2, to = 32 }",
+    )
+)
+def optimise(  # noqa: PLR0913, PLR0917  (options are arguments)
+    study: Annotated[
+        Path, typer.Argument(metavar="SPACE", help="TOML or JSON file, one [[vary]].")
+    ],
+    metrics: Annotated[
+        str,
+        typer.Option(metavar="X[,Y[,Z]]", help="As in servescope pareto."),
+    ] = "ttft,tbt",
+    trials: Annotated[int, typer.Option(min=1, max=100_000, help="Points.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="Of the optimiser.")] = 0,
+    out: Annotated[Path, out_option("servescope-optimise")] = Path(
+        "servescope-optimise"
+    ),
+    executor: Executor = "local",
+    jobs: Jobs = None,
+    overrides: Overrides = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Search a large space for the best trade-offs (extra servescope[optimise]).
+
+    Optuna's TPE proposes points; the same command goes on where it stopped. Writes
+    what sweep and pareto write.
+    """
+    from sim.cli_optimise import optimise_command
+    from sim.studies.optimise import Optimisation
+    from sim.studies.study import read_space
+    from sim.studies.sweep import SweepOptions
+
+    optimise_command(
+        read_space(study, overrides or ()),
+        out,
+        Optimisation(
+            tuple(name.strip() for name in metrics.split(",")),
+            trials,
+            seed,
+            SweepOptions(jobs, executor),
+        ),
+        as_json=as_json,
+        quiet=quiet,
+    )

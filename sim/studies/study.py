@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -92,6 +92,37 @@ def make_study(
     """
     blocks = [vary] if isinstance(vary, Mapping) else list(vary)
     return _expand(blocks, layers, replications, "study", Path())
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """What an optimiser may choose from.
+
+    Attributes:
+        study: The configuration that is varied, without settings.
+        axes: Values or range of each key.
+    """
+
+    study: Study
+    axes: Mapping[str, Axis]
+
+
+def read_space(path: Path, overrides: Sequence[str] = ()) -> Space:
+    """Read a study file as a space: one ``[[vary]]`` block, whose design is not used.
+
+    Raises:
+        ConfigError: As :func:`read_study`, or if there is not just one block.
+    """
+    source, table = one_line(str(path)), read_table(path)
+    blocks = table.pop("vary", [])
+    try:
+        if not (isinstance(blocks, list) and len(blocks) == 1):
+            count = len(blocks) if isinstance(blocks, list) else 0
+            raise ConfigKeyError("vary", count, "a space is one block [[vary]]")
+        study = _study(table, source, path.parent, overrides)
+        return Space(replace(study, varied=tuple(axes := _axes(blocks[0]))), axes)
+    except ConfigKeyError as problem:
+        raise ConfigError(f"{source}: {problem}") from None
 
 
 def _study(

@@ -149,7 +149,7 @@ def sweep(
         store.clean()
         todo = pending(plan, directory, retry_failed=options.retry_failed)
         if todo:
-            _run(todo, store, directory.resolve(), options, on_done)
+            run_points(todo, directory, options, on_done)
         frame = points_frame(plan, [_known(store, p) for p in plan.points])
         write_csv_atomic(directory / POINTS_FILE, frame)
         if find_spec("pyarrow") is not None:
@@ -185,14 +185,20 @@ def value_of(config: Config, key: str) -> Any:
     return value
 
 
-def _run(
-    todo: Sequence[SweepPoint],
-    store: PointStore,
+def run_points(
+    points: Sequence[SweepPoint],
     directory: Path,
     options: SweepOptions,
-    on_done: Callable[[], None],
+    on_done: Callable[[], None] = lambda: None,
 ) -> None:
-    tasks = [delayed(run_point)(point, directory, full=options.full) for point in todo]
+    """Run points, each of which is on disk when ``on_done`` is called for it.
+
+    Raises:
+        ConfigError: If a file cannot be written or the executor cannot be used.
+        SimulationError: If a worker process died.
+    """
+    folder, store = directory.resolve(), PointStore(directory)
+    tasks = [delayed(run_point)(p, folder, full=options.full) for p in points]
     try:
         with workers(options.executor, options.jobs, len(tasks)) as parallel:
             for record in parallel(tasks):
