@@ -31,6 +31,7 @@ from sim.shell.cluster import Cluster
 from sim.step_cost import HostTimes, StepCostModel
 from sim.step_parts import StepParts
 from sim.view import EngineLimits
+from sim.what_if import what_if_memory, what_if_pricer, what_if_shape
 from workloads.coverage import UNIFORM, ExpertCoverage, RoutingSkew, routing_skew
 from workloads.datasets import DATASETS
 from workloads.workload import Workload, WorkloadSpec, build_workload
@@ -163,7 +164,7 @@ def build_cluster(
     router = ROUTERS[config.parallel.router]()
     return Cluster(
         engines,
-        machine.pricer,
+        what_if_pricer(config, machine.pricer, machine.power),
         router,
         workload.max_concurrency,
         machine.profile.frontend_ns,
@@ -179,7 +180,8 @@ def build_machine(config: Config, profile: EngineProfile | None = None) -> Machi
     Raises:
         ConfigError: If the model does not fit, or a kernel it needs was not profiled.
     """
-    shape, device = model(config.model.name), gpu(config.cluster.gpu)
+    shape = what_if_shape(config, model(config.model.name))
+    device = gpu(config.cluster.gpu)
     dtype = shape.native_dtype if config.model.dtype == "auto" else config.model.dtype
     kv_dtype = "fp8" if config.engine.kv_cache_dtype == "fp8" else "bfloat16"
     profile = profile or profile_of(config)
@@ -224,7 +226,7 @@ def build_machine(config: Config, profile: EngineProfile | None = None) -> Machi
         pricer=StepCostModel(**ingredients, power=power),
         parts=StepParts(**ingredients),
         power=power,
-        num_blocks=_num_blocks(config, device, deployment),
+        num_blocks=_num_blocks(config, what_if_memory(config, device), deployment),
         tables=tables.version,
         calibration_sha256=_calibration_hash(kernels.packs, profile, device, skew),
     )

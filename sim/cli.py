@@ -26,6 +26,7 @@ from sim.cli_options import (
     examples,
     out_option,
 )
+from sim.cli_studies import studies
 from sim.errors import ConfigError, SimulationError
 
 # Commands import what they need when they run, so that --help stays quick.
@@ -475,6 +476,7 @@ def place(  # noqa: PLR0913, PLR0917  (options are arguments)
 
 
 app.add_typer(calibrate, name="calibrate")
+app.add_typer(studies)
 
 
 @app.command(epilog=examples("servescope schema > servescope.schema.json"))

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from sim.summary import EXTRAPOLATED_KERNELS, Summary
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _MANY_EXTRAPOLATED: Final = 0.05
 
@@ -19,6 +29,19 @@ _MANY_EXTRAPOLATED: Final = 0.05
 def print_json(document: object) -> None:
     """Print one JSON document; it has no NaN and no infinity."""
     typer.echo(json.dumps(document, indent=2, allow_nan=False))
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as JSON can hold them: None where a number is missing or infinite."""
+    return [
+        {
+            str(key): None
+            if isinstance(value, float) and not math.isfinite(value)
+            else value
+            for key, value in row.items()
+        }
+        for row in frame.to_dict("records")
+    ]
 
 
 @contextmanager
@@ -30,6 +53,7 @@ def progress(what: str, total: int, *, quiet: bool) -> Iterator[Callable[[], Non
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        TimeRemainingColumn(),
         console=console,
         transient=True,
         disable=quiet or not console.is_terminal,
@@ -40,6 +64,9 @@ def progress(what: str, total: int, *, quiet: bool) -> Iterator[Callable[[], Non
 
 def warn(summaries: Sequence[Summary]) -> None:
     """Say on stderr what a reader of the numbers must know."""
+    for knobs in dict.fromkeys(summary.get("what_if") for summary in summaries):
+        if knobs:
+            _warn(f"what-if, not a machine that was profiled: {knobs}")
     shares = [summary["extrapolated_fraction"] or 0.0 for summary in summaries]
     if max(shares) > _MANY_EXTRAPOLATED:
         _warn(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, Final
 
+import pandas as pd
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -15,9 +17,11 @@ from sim.cli_output import print_json, progress, warn
 from sim.config import Config
 from sim.results import make_directory, replayable, write_run
 from sim.runner import PreparedRun, prepare, run_prepared
+from sim.statistics import quantile_interval, required_for_quantile
 from sim.summary import Summary
 from sim.units import ms_from_ns
 
+_P99: Final = 0.99
 _STATISTICS: Final = ("mean", "median", "p90", "p99")
 # Key of vllm bench serve, name, unit and milliseconds in it.
 _LATENCIES: Final = (
@@ -76,6 +80,7 @@ def run_command(
         print_json(result.summary)
     elif not quiet:
         _print_tables(result.summary)
+        typer.echo(p99_note(result.requests))
         typer.echo(f"written: {out}")
 
 
@@ -115,6 +120,18 @@ def _print_tables(summary: Summary) -> None:
         f" {summary['preemptions']} preemptions\n"
     )
     Console().print(latency_table(summary), figure_table(summary), sep="\n")
+
+
+def p99_note(requests: pd.DataFrame) -> str:
+    """The interval of the p99 TTFT, or that there are too few requests for one."""
+    interval = quantile_interval(requests["ttft_ms"], _P99)
+    if math.isnan(interval.low):
+        return (
+            f"p99: too few requests for an interval, {interval.count} of"
+            f" {required_for_quantile(_P99)}"
+        )
+    low, high = interval.low / 1e3, interval.high / 1e3
+    return f"p99 TTFT: {low:.2f} to {high:.2f} s (95 % interval, order statistics)"
 
 
 def latency_table(summary: Summary) -> Table:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from reports.validation import (
     signed_percent,
     write_validation_report,
 )
-from sim.cli_output import print_json, progress
+from sim.cli_output import print_json, progress, records
 from sim.error_summary import error_summary
 from sim.files import write_csv_atomic
 from sim.fit_host import CASES, fit_host
@@ -59,7 +58,7 @@ def validate_command(
         tables["micro_benchmark"] = micro
     write_validation_report(directory)
     if as_json:
-        print_json({name: _records(frame) for name, frame in tables.items()})
+        print_json({name: records(frame) for name, frame in tables.items()})
     elif not quiet:
         _print_tables(errors, summary, micro)
 
@@ -79,10 +78,10 @@ def replay_command(
         errors = replay_errors(replay, on_done)
     write_csv_atomic(directory / REPLAY_FILE, errors)
     if as_json:
-        print_json({"replay": _records(errors)})
+        print_json({"replay": records(errors)})
     elif not quiet:
         table = _table(f"Replay of {log.name}", "measured", "predicted", "error")
-        for row in _records(errors):
+        for row in records(errors):
             _add(table, row["run"], f"{row['statistic']} {row['metric']}, ms", row)
         Console().print(table)
 
@@ -104,7 +103,7 @@ def _print_tables(
 
 def _case_table(errors: pd.DataFrame, kind: str) -> Table:
     table = _table(f"Cases of {kind}", "measured", "predicted", "range", "error")
-    for row in _records(errors):
+    for row in records(errors):
         spread = f"{number(row['lowest'])}..{number(row['highest'])}"
         of = f"{row['metric'].removesuffix('_ms')}, {row['unit']}"
         _add(table, row["case"], of, row, *([spread] if row["seeds"] > 1 else ["-"]))
@@ -114,7 +113,7 @@ def _case_table(errors: pd.DataFrame, kind: str) -> Table:
 def _summary_table(summary: pd.DataFrame, kind: str) -> Table:
     heads = ("n", "MAPE", "bias", "Spearman", "worst")
     table = _table(f"Averages of {kind}, metrics of one kind together", *heads)
-    for row in _records(summary):
+    for row in records(summary):
         table.add_row(
             row["of"],
             row["group"],
@@ -135,7 +134,7 @@ def _micro_table(frame: pd.DataFrame) -> Table:
         "error",
     )
     renamed = {"measured_ms": "measured", "predicted_ms": "predicted"}
-    for row in _records(frame.rename(columns=renamed)):
+    for row in records(frame.rename(columns=renamed)):
         of = f"{row['profile']}, chunk {row['chunk_tokens']}"
         _add(table, of, row["part"], row)
     return table
@@ -194,14 +193,3 @@ def _table(title: str, *numbers: str) -> Table:
     for name in numbers:
         table.add_column(name, justify="right")
     return table
-
-
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows as JSON can hold them: None where a number is missing."""
-    return [
-        {
-            str(key): None if isinstance(value, float) and math.isnan(value) else value
-            for key, value in row.items()
-        }
-        for row in frame.to_dict("records")
-    ]

@@ -65,6 +65,7 @@ Sigma = Annotated[float, Field(ge=0, le=10)]
 Milliseconds = Annotated[float, Field(gt=0, le=1e9)]
 Seconds = Annotated[float, Field(ge=1e-9, le=1e9)]
 Burstiness = Annotated[float, Field(ge=1e-3, le=1e6)]
+Watts = Annotated[float, Field(gt=0, le=1e5)]
 Usd = Annotated[float, Field(ge=0, le=1e6)]
 Name = Annotated[
     str, StringConstraints(min_length=1, max_length=4096), AfterValidator(_printable)

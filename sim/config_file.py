@@ -38,6 +38,21 @@ class _Setting:
 _Settings = dict[str, _Setting]
 
 
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A table of settings, as one source gives it.
+
+    Attributes:
+        table: As read from TOML or JSON: sections of keys.
+        source: What errors call the source.
+        folder: Where its relative paths start.
+    """
+
+    table: Mapping[str, Any]
+    source: str
+    folder: Path = Path()
+
+
 def load_config(
     path: Path | None,
     overrides: Sequence[str] = (),
@@ -62,15 +77,59 @@ def load_config(
     Raises:
         ConfigError: One line ``source: key = value: what is allowed``.
     """
-    settings: _Settings = {}
-    if path is not None:
-        settings |= _gather(read_table(path), one_line(str(path)), path.parent)
-    for text in overrides:
-        settings |= _gather(_parse_override(text), OVERRIDE_SOURCE, Path())
+    layers = [] if path is None else [file_layer(path)]
+    layers += override_layers(overrides)
     given = {key: value for key, value in flags.items() if value is not None}
-    for key, value in given.items():
-        settings |= _gather(_nest(key, value), FLAG_SOURCE, Path())
+    layers.append(Layer(nested(given), FLAG_SOURCE))
+    return layered_config(layers, check)
+
+
+def layered_config(
+    layers: Sequence[Layer], check: Callable[[Config], None] | None = None
+) -> Config:
+    """The configuration that layers make together, later ones over earlier ones.
+
+    Args:
+        layers: Where values come from; what none of them sets has its default.
+        check: As for :func:`load_config`.
+
+    Raises:
+        ConfigError: One line ``source: key = value: what is allowed``.
+    """
+    settings: _Settings = {}
+    for layer in layers:
+        settings |= _gather(layer.table, layer.source, layer.folder)
     return _build(settings, check)
+
+
+def file_layer(path: Path) -> Layer:
+    """The settings of a TOML or JSON file.
+
+    Raises:
+        ConfigError: If it cannot be read.
+    """
+    return Layer(read_table(path), one_line(str(path)), path.parent)
+
+
+def override_layers(overrides: Sequence[str]) -> list[Layer]:
+    """One layer for each ``key=value`` text of ``--set``.
+
+    Raises:
+        ConfigError: If a text has no equals sign.
+    """
+    return [Layer(_parse_override(text), OVERRIDE_SOURCE) for text in overrides]
+
+
+def nested(settings: Mapping[str, object]) -> dict[str, Any]:
+    """Values by dotted key as sections of keys."""
+    table: dict[str, Any] = {}
+    for key, value in settings.items():
+        section, dot, name = key.partition(".")
+        if dot:
+            table.setdefault(section, {})[name] = value
+        else:
+            table[key] = value
+    return table
 
 
 def _parse_override(text: str) -> dict[str, Any]:
@@ -78,7 +137,7 @@ def _parse_override(text: str) -> dict[str, Any]:
     if not equals:
         shown = clip(text, _LONGEST_TEXT)
         raise ConfigError(f"{OVERRIDE_SOURCE}: {shown}: must be key=value")
-    return _nest(key.strip(), _toml_or_text(value.strip()))
+    return nested({key.strip(): _toml_or_text(value.strip())})
 
 
 def _toml_or_text(text: str) -> object:
@@ -87,11 +146,6 @@ def _toml_or_text(text: str) -> object:
     except ValueError:
         return text
     return table["value"] if len(table) == 1 else text
-
-
-def _nest(key: str, value: object) -> dict[str, Any]:
-    section, dot, name = key.partition(".")
-    return {section: {name: value}} if dot else {section: value}
 
 
 def _gather(table: Mapping[str, Any], source: str, folder: Path) -> _Settings:
@@ -151,15 +205,9 @@ def _absolute(key: str, value: object, folder: Path) -> object:
 
 
 def _build(settings: _Settings, check: Callable[[Config], None] | None) -> Config:
-    nested: dict[str, Any] = {}
-    for key, setting in settings.items():
-        section, dot, name = key.partition(".")
-        if dot:
-            nested.setdefault(section, {})[name] = setting.value
-        else:
-            nested[key] = setting.value
+    table = nested({key: setting.value for key, setting in settings.items()})
     try:
-        config = Config.model_validate(nested)
+        config = Config.model_validate(table)
         if check is not None:
             check(config)
     except ValidationError as error:

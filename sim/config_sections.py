@@ -27,6 +27,7 @@ from sim.config_fields import (
     Sigma,
     Tokens,
     Usd,
+    Watts,
 )
 
 CHUNKED_PREFILL: Final = "chunked-prefill"
@@ -58,6 +59,14 @@ class ModelConfig(Section):
         default="auto",
         description="Type of the weights; auto is the model's native one.",
     )
+    num_experts: Annotated[Count | None, OrNone] = Field(
+        default=None,
+        description="What-if: experts in each layer of a MoE; none is the model's own.",
+    )
+    top_k: Annotated[Count | None, OrNone] = Field(
+        default=None,
+        description="What-if: experts per token of a MoE; none is the model's own.",
+    )
 
 
 class ClusterConfig(Section):
@@ -78,6 +87,14 @@ class ClusterConfig(Section):
     )
     link_bandwidth_scale: Scale = Field(
         default=1.0, description="Factor on the bandwidth of the links between GPUs."
+    )
+    hbm_capacity_scale: Scale = Field(
+        default=1.0, description="Factor on the GPU's HBM capacity."
+    )
+    power_cap_w: Annotated[Watts | None, OrNone] = Field(
+        default=None,
+        description="What-if, unvalidated: board power limit that slows iterations "
+        "down, W; none is the limit under which kernels were profiled.",
     )
 
 

@@ -17,6 +17,7 @@ from sim.shell.cluster import ClusterRun
 from sim.timeseries import run_end_ns
 from sim.units import s_from_ns
 from sim.version import servescope_version
+from sim.what_if import what_if_kernels, what_if_text
 from workloads.workload import Workload
 
 EXTRAPOLATED_KERNELS = ("experts", "attention", "head")
@@ -181,6 +182,8 @@ def _energy(
 
 def _provenance(config: Config, machine: Machine, workload: Workload) -> Summary:
     return {
+        "what_if": what_if_text(config),
+        "what_if_kernels": what_if_kernels(config),
         "seed": config.seed,
         "config_sha256": config_sha256(config),
         "workload_sha256": workload.sha256,

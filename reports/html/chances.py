@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from reports.html.study import Run
-from sim.paired import half_width
+from sim.statistics.intervals import batch_means_half_width
 
 _REQUESTS_FILE: Final = "requests.csv.gz"
 # Per-request columns behind a summary key: their mean over requests is its value.
@@ -62,5 +62,5 @@ def _values(run: Run, key: str) -> pd.Series | None:
 
 def _interval(values: pd.Series) -> Interval | None:
     known = values.dropna().to_numpy(dtype=np.float64)
-    half = half_width(known)
+    half = batch_means_half_width(known)
     return None if math.isnan(half) else Interval(float(known.mean()), half)

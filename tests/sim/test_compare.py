@@ -13,7 +13,9 @@ import pytest
 from reports.frame import read_compare
 from sim.compare import DEFAULT_PROFILE, DEFAULT_RATES, compare, plan_points
 from sim.errors import ConfigError
-from sim.paired import BATCHES, half_width, paired_differences
+from sim.paired import paired_differences
+from sim.statistics.intervals import BATCHES
+from sim.statistics.intervals import batch_means_half_width as half_width
 from workloads.streams import stream
 
 SMALL = ("workload.num_requests=24",)
@@ -162,9 +164,9 @@ def test_differences_are_of_the_same_request() -> None:
 
 
 def test_interval_by_hand() -> None:
-    """Batch means 1 and 3 in turn: deviation 1 each, t = 2.093 at 19 degrees."""
+    """Batch means 1 and 3 in turn: deviation 1 each, t = 2.093024 at 19 degrees."""
     values = np.repeat([1.0, 3.0] * (BATCHES // 2), 2)
-    assert half_width(values) == pytest.approx(2.093 * math.sqrt(20 / 19 / 20))
+    assert half_width(values) == pytest.approx(2.0930240544 * math.sqrt(20 / 19 / 20))
     assert math.isnan(half_width(values[: BATCHES - 1]))
     assert half_width(np.full(25, 4.0)) == 0
 

@@ -18,6 +18,8 @@ Edges = dict[str, tuple[list[Any], list[Any]]]
 # key: (values at the edges and inside, values just outside)
 INTEGERS: Edges = {
     "cluster.nodes": ([1, MILLION], [0, MILLION + 1]),
+    "model.num_experts": ([1, MILLION, None], [0, MILLION + 1]),
+    "model.top_k": ([1, MILLION, None], [0, MILLION + 1]),
     "cluster.gpus_per_node": ([1, MILLION], [0, MILLION + 1]),
     "parallel.tensor_parallel_size": ([1, MILLION], [0, MILLION + 1]),
     "parallel.expert_parallel_size": ([1, MILLION], [0, MILLION + 1]),
@@ -38,6 +40,8 @@ FLOATS: Edges = {
     "cluster.hbm_bandwidth_scale": ([TINY, 1, 100.0], [0, 100.1]),
     "cluster.flops_scale": ([TINY, 1, 100.0], [0, 100.1]),
     "cluster.link_bandwidth_scale": ([TINY, 1, 100.0], [0, 100.1]),
+    "cluster.hbm_capacity_scale": ([TINY, 1, 100.0], [0, 100.1]),
+    "cluster.power_cap_w": ([TINY, 1e5, None], [0, -1, 2e5]),
     "engine.gpu_memory_utilization": ([TINY, 1.0], [0, 1.01]),
     "moe.prompt_skew": ([0, 10, None], [-TINY, 10.1]),
     "moe.decode_skew": ([0, 10, None], [-TINY, 10.1]),

@@ -152,6 +152,7 @@ def test_the_schema_knows_what_may_be_switched_off() -> None:
         if {"type": "null"} in field.get("anyOf", [])
     }
     assert optional == {
+        *("model.num_experts", "model.top_k", "cluster.power_cap_w"),
         *(f"engine.{name}" for name in ("max_num_batched_tokens", "kv_cache_tokens")),
         *(f"moe.{name}" for name in ("prompt_skew", "decode_skew")),
         "calibration.data_dir",

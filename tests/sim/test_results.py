@@ -65,6 +65,7 @@ OUR_KEYS = {
     *(f"extrapolated_{k}_fraction" for k in ("experts", "attention", "head")),
     *("extrapolated_fraction", "kv_cache_tokens", "usd_per_million_output_tokens"),
     *("usd_per_million_tokens", "seed", "scheduler", "profile", "gpu", "num_gpus"),
+    *("what_if", "what_if_kernels"),
     *("dataset", "config_sha256", "workload_sha256", "calibration_sha256", "version"),
 }
 
