@@ -48,7 +48,8 @@ def means_frame(points: pd.DataFrame, varied: Sequence[str]) -> pd.DataFrame:
         row["p99_too_few"] = (
             bool((good["completed"] < few).any()) if len(good) else True
         )
-        row["unstable"] = int(good["unstable"].astype(bool).sum())
+        # a study of which no point finished has no column of results at all
+        row["unstable"] = int(good["unstable"].astype(bool).sum()) if len(good) else 0
         for name in metrics:
             values = good[name].to_numpy(dtype=np.float64)
             grows = row["unstable"] and name.endswith(_LATENCY)

@@ -190,12 +190,13 @@ def test_read_only_folder_is_one_clear_line(
     def refuse(*_: object, **__: object) -> int:
         raise PermissionError(13, "Permission denied")
 
+    plan = plan_of(tmp_path)
     monkeypatch.setattr("sim.studies.store.os.open", refuse)
     with pytest.raises(ConfigError, match="cannot be written: Permission denied"):
-        sweep(plan_of(tmp_path), tmp_path / "out", ONE)
+        sweep(plan, tmp_path / "out", ONE)
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be written"):
-        sweep(plan_of(tmp_path), tmp_path / "file", ONE)
+        sweep(plan, tmp_path / "file", ONE)
 
 
 def test_a_full_disk_stops_the_sweep_and_spares_what_is_there(
