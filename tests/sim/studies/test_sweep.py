@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -69,10 +70,11 @@ def test_every_row_is_the_run_of_its_settings(tmp_path: Path) -> None:
         assert row["mean_ttft_ms"] == alone["mean_ttft_ms"]
         assert row["energy_j"] == alone["energy_j"]
         assert row["config_sha256"] == alone["config_sha256"]
-    pd.testing.assert_frame_equal(
-        pd.read_parquet(tmp_path / "out/points.parquet")[["mean_ttft_ms"]],
-        frame[["mean_ttft_ms"]],
-    )
+    if find_spec("pyarrow"):  # Parquet is written where its library is
+        pd.testing.assert_frame_equal(
+            pd.read_parquet(tmp_path / "out/points.parquet")[["mean_ttft_ms"]],
+            frame[["mean_ttft_ms"]],
+        )
 
 
 def test_bytes_do_not_depend_on_the_workers(tmp_path: Path) -> None:
