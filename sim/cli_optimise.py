@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import typer
-from rich.console import Console
 
 from reports.pareto_report import pareto_sets, write_pareto
-from reports.terminal_plot import terminal_plot
+from reports.terminal_plot import frontier_text
 from sim.cli_output import print_json, progress, records
 from sim.studies.optimise import Optimisation, optimise
 from sim.studies.study import Space
@@ -32,7 +31,7 @@ def optimise_command(
         write_pareto(sets, out)
         good = good[sets[0][1].on_joint]
         if not as_json and not quiet:
-            Console(highlight=False).print(terminal_plot(sets[0][1]))
+            typer.echo("\n".join(frontier_text(sets[0][1])))
     if as_json:
         print_json({"points": len(frame), "front": records(good)})
     elif not quiet:

@@ -13,7 +13,7 @@ from rich.table import Table
 from reports.frontier import Frontiers, front_frame, shift_frame
 from reports.pareto_report import STANDARD, pareto_sets, write_pareto
 from reports.points import read_points
-from reports.terminal_plot import terminal_plot
+from reports.terminal_plot import frontier_text
 from sim.cli_output import print_json, records
 from sim.errors import ConfigError
 from sim.results import make_directory
@@ -56,8 +56,8 @@ def pareto_command(
     if as_json:
         print_json([_document(name, found, baseline) for name, found in sets])
     elif not quiet:
-        console = Console(highlight=False)
-        console.print(terminal_plot(sets[0][1]))
+        console = Console()
+        typer.echo("\n".join(frontier_text(sets[0][1])))
         for name, found in sets:
             console.print(shift_table(name, found, baseline))
         typer.echo(f"written: {folder}")

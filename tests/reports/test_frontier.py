@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from reports.frontier import frontiers, shift_frame
 from reports.pareto_report import labels_of, pareto_sets, write_pareto
 from reports.points import objective, read_points
-from reports.terminal_plot import terminal_plot
+from reports.terminal_plot import frontier_text
 from sim.cli import app
 from sim.errors import ConfigError
 
@@ -121,25 +121,18 @@ def test_files_and_labels(tmp_path: Path) -> None:
     assert names == {".csv", ".png", ".svg"}
 
 
-def test_terminal_plot_marks_every_front_point() -> None:
-    """In its place: the least TTFT left, the least TBT at the bottom."""
+def test_terminal_plot_marks_every_point() -> None:
+    """A letter per group, large on its frontier; least TTFT left, least TBT below."""
     _, found = pareto_sets(HAND, [("ttft", "tbt")])[0]
-    lines = terminal_plot(found, width=26, height=12).plain.splitlines()
-    assert max(map(len, lines[:-1])) <= 80
-    body = [line[11:] for line in lines[1:13]]
-    marks = {
-        (row, column): mark
-        for row, line in enumerate(body)
-        for column, mark in enumerate(line)
-        if mark != " "
-    }
-    assert marks == {
-        (0, 5): "o",
-        (10, 15): "o",
-        (5, 25): ".",
-        (2, 0): "x",
-        (11, 10): "x",
-    }
+    lines = frontier_text(found)
+    assert max(map(len, lines)) <= 80
+    body = [line[11:] for line in lines if " |" in line]
+    text = "".join(body)
+    assert [text.count(mark) for mark in "AaBb"] == [2, 1, 2, 0]
+    assert body[0].strip() == "A"  # 40 ms, the largest
+    assert body[-1].strip() == "B"  # 18 ms
+    assert min(line.find("B") for line in body if "B" in line) == 0  # 0.5 s
+    assert lines[-3:-1] == ["A chunked-prefill", "B layered-prefill"]
 
 
 @pytest.mark.parametrize(
