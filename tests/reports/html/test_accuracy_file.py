@@ -1,7 +1,7 @@
 """The measured errors that pages show are those of this version.
 
-After a change of predictions or cases, write the file again: the ``cases.csv`` of
-``servescope validate`` without lowest, highest, source and note.
+After a change of predictions or cases, write the file again: it is a copy of the
+``cases.csv`` that ``servescope validate`` writes.
 """
 
 from __future__ import annotations
