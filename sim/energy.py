@@ -52,13 +52,15 @@ class PowerModel:
         self, *, duration_ns: int, wait_ns: int, hbm_bytes: int, flops: int
     ) -> EnergySplit:
         """Energy of an iteration; parts shrink together where the cap binds."""
-        run_j = self.num_gpus * self.run_w * s_from_ns(duration_ns - wait_ns)
-        wait_j = self.num_gpus * self.gap_w * s_from_ns(wait_ns)
+        run_j = self.num_gpus * self.run_w * ((duration_ns - wait_ns) / NS_PER_S)
+        wait_j = self.num_gpus * self.gap_w * (wait_ns / NS_PER_S)
         hbm_j = self.hbm_pj_per_byte * hbm_bytes * 1e-12
         flop_j = self.pj_per_flop * flops * 1e-12
-        cap_j = self.num_gpus * self.cap_w * s_from_ns(duration_ns)
+        cap_j = self.num_gpus * self.cap_w * (duration_ns / NS_PER_S)
         total_j = run_j + wait_j + hbm_j + flop_j
-        keep = min(cap_j / total_j, 1.0) if total_j > 0 else 1.0
+        if total_j <= cap_j:
+            return EnergySplit(run_j, wait_j, hbm_j, flop_j)
+        keep = cap_j / total_j
         return EnergySplit(run_j * keep, wait_j * keep, hbm_j * keep, flop_j * keep)
 
     def split_many(
@@ -69,16 +71,19 @@ class PowerModel:
         Returns:
             Joules, shape (k, 4): run, wait, HBM, FLOP.
         """
-        parts = np.empty((duration_ns.size, 4))
-        run_s = (duration_ns - wait_ns) / NS_PER_S
-        parts[:, 0] = self.num_gpus * self.run_w * run_s
-        parts[:, 1] = self.num_gpus * self.gap_w * s_from_ns(wait_ns)
-        parts[:, 2] = self.hbm_pj_per_byte * hbm_bytes * 1e-12
-        parts[:, 3] = self.pj_per_flop * flops * 1e-12
+        parts = np.empty((4, duration_ns.size))
+        run, wait, hbm, flop = parts
+        np.multiply(
+            self.num_gpus * self.run_w, (duration_ns - wait_ns) / NS_PER_S, out=run
+        )
+        wait[:] = self.num_gpus * self.gap_w * s_from_ns(wait_ns)
+        np.multiply(self.hbm_pj_per_byte * hbm_bytes, 1e-12, out=hbm)
+        np.multiply(self.pj_per_flop * flops, 1e-12, out=flop)
         cap_j = self.num_gpus * self.cap_w * (duration_ns / NS_PER_S)
-        total_j = np.add.accumulate(parts, axis=1)[:, -1]
-        parts *= np.minimum(cap_j / total_j, 1.0)[:, None]
-        return parts
+        keep = cap_j / (run + wait + hbm + flop)
+        if keep.min() < 1.0:
+            parts *= np.minimum(keep, 1.0)
+        return parts.T
 
     def idle_j(self, duration_ns: int) -> float:
         """Energy of an idle replica."""

@@ -116,10 +116,11 @@ class IterationLog:
         self.decode_tokens += array("q", [decoding]) * steps
         self.decoding += array("q", [decoding]) * steps
         joules = costs.energy_j[:steps]
-        self.energy_j.frombytes(np.add.accumulate(joules, axis=1)[:, -1].tobytes())
+        run, wait, hbm, flop = joules.T
+        self.energy_j.frombytes((run + wait + hbm + flop).tobytes())
         self._joules.frombytes(joules.tobytes())
         for i, each in enumerate(costs.counts):
-            total = each * steps if isinstance(each, int) else int(each[:steps].sum())
+            total = each * steps if isinstance(each, int) else _sum(each[:steps])
             self._count_sums[i] += total
         if len(self._joules) >= _FOLD * NUM_JOULES:
             self._fold()
@@ -132,3 +133,7 @@ class IterationLog:
         in_order = np.vstack((self._joule_sums, joules))
         self._joule_sums = np.add.accumulate(in_order)[-1]
         self._counts, self._joules = array("q"), array("d")
+
+
+def _sum(values: Int64) -> int:
+    return int(np.add.reduce(values))

@@ -92,7 +92,8 @@ class DecodeCosts:
             each * steps if isinstance(each, int) else int(each[:steps].sum())
             for each in self.counts
         ]
-        return StepCost(*counts, *self.energy_j[:steps].sum(axis=0).tolist())
+        in_order = np.add.accumulate(self.energy_j[:steps])[-1]
+        return StepCost(*counts, *in_order.tolist())
 
 
 class StepPricer(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
@@ -89,12 +90,26 @@ class _Attention(NamedTuple):
 
 
 class _DecodeAttention(NamedTuple):
-    """Decode attention of all layers over many contexts, int64 arrays."""
+    """Decode attention of all layers over many contexts, int64 arrays.
+
+    ``extrapolated_ns`` is None where nothing is.
+    """
 
     ns: Int64
-    extrapolated_ns: Int64
+    extrapolated_ns: Int64 | None
     kv_bytes: Int64
     flops: Int64
+
+    def plus(self, other: _DecodeAttention) -> _DecodeAttention:
+        """Of the layers of both."""
+        mine, theirs = self.extrapolated_ns, other.extrapolated_ns
+        outside = mine + theirs if mine is not None and theirs is not None else None
+        return _DecodeAttention(
+            self.ns + other.ns,
+            (theirs if mine is None else mine) if outside is None else outside,
+            self.kv_bytes + other.kv_bytes,
+            self.flops + other.flops,
+        )
 
 
 class StepCostModel:
@@ -137,6 +152,7 @@ class StepCostModel:
         self._layers: dict[tuple[object, ...], _RowCost] = {}
         self._rows: dict[tuple[object, ...], _RowCost] = {}
         self._prefill: dict[tuple[object, ...], _Attention] = {}
+        self._decodes = StepPlan((LayerSpan(0, work.num_layers),))
 
     def price(self, plan: StepPlan, decoding: int, context_tokens: int) -> StepCost:
         """Cost of ``plan`` for ``decoding`` rows that attend to ``context_tokens``."""
@@ -176,13 +192,14 @@ class StepCostModel:
         self, decoding: int, context_tokens: int, steps: int
     ) -> DecodeCosts:
         """Costs of ``steps`` iterations that only decode; attention alone changes."""
-        plan = StepPlan((LayerSpan(0, self._work.num_layers),))
-        rows, gap_ns = self._rows_of(plan, decoding), self._gap_ns(plan, decoding)
-        contexts = context_tokens + decoding * np.arange(steps, dtype=np.int64)
+        rows, gap_ns = self._rows_of(self._decodes, decoding), self._host.decode_ns
+        last = context_tokens + decoding * steps
+        contexts = np.arange(context_tokens, last, decoding, dtype=np.int64)
         attention = self._decode_attention_many(decoding, contexts)
         scaled, many = self._scaled, self._scaled_many
-        kernel_ns = many(rows.ns + attention.ns)
-        duration_ns = kernel_ns + (gap_ns + self._busy_ns(decoding))
+        duration_ns = many(rows.ns + attention.ns)
+        duration_ns += gap_ns + self._busy_ns(decoding)
+        outside = attention.extrapolated_ns
         wait_ns = scaled(rows.wait_ns) + gap_ns
         flops = rows.flops + attention.flops
         return DecodeCosts(
@@ -190,9 +207,11 @@ class StepCostModel:
             counts=(
                 duration_ns,
                 wait_ns,
-                many(rows.extrapolated_ns + attention.extrapolated_ns),
+                scaled(rows.extrapolated_ns)
+                if outside is None
+                else many(rows.extrapolated_ns + outside),
                 scaled(rows.extrapolated_experts_ns),
-                many(attention.extrapolated_ns),
+                0 if outside is None else many(outside),
                 scaled(rows.extrapolated_head_ns),
                 rows.expert_weight_bytes,
                 rows.other_weight_bytes,
@@ -380,27 +399,27 @@ class StepCostModel:
             flops += layers * seen * work.decode_pair_flops
         return _Attention(ns, outside, kv_bytes, activation_bytes, flops)
 
-    def _window_groups(self, first: int, last: int) -> list[tuple[int, int]]:
+    def _window_groups(self, first: int, last: int) -> tuple[tuple[int, int], ...]:
         """(layers, window) of the layers with full and with windowed attention."""
         before = self._work.windowed_before
         windowed = before[last] - before[first]
         groups = ((last - first - windowed, 0), (windowed, self._work.window))
-        return [group for group in groups if group[0]]
+        return tuple([group for group in groups if group[0]])
 
     def _prefill_attention(self, span: LayerSpan) -> _Attention:
         """Attention of prompt chunks; a batch in flight asks once per layer group."""
         groups = self._window_groups(span.first, span.last)
-        key = (span.prefill, *groups)
+        chunks = tuple([(chunk.start, chunk.tokens) for chunk in span.prefill])
+        key = (chunks, groups)
         known = self._prefill.get(key)
         if known is None:
-            self._prefill.clear()
-            known = self._prefill[key] = self._chunk_attention(span, groups)
+            _bound(self._prefill)
+            known = self._prefill[key] = self._chunk_attention(chunks, groups)
         return known
 
     def _chunk_attention(
-        self, span: LayerSpan, groups: Sequence[tuple[int, int]]
+        self, chunks: tuple[tuple[int, int], ...], groups: Sequence[tuple[int, int]]
     ) -> _Attention:
-        chunks = tuple((chunk.start, chunk.tokens) for chunk in span.prefill)
         work = self._work
         ns = outside = kv_bytes = activation_bytes = flops = 0
         for layers, window in groups:
@@ -419,20 +438,31 @@ class StepCostModel:
         self, decoding: int, contexts: Int64
     ) -> _DecodeAttention:
         """Decode attention as in :meth:`_attention`, over an array of contexts."""
+        groups = self._window_groups(0, self._work.num_layers)
+        first, *others = [
+            self._decodes_of(decoding, contexts, layers, window)
+            for layers, window in groups
+        ]
+        return reduce(_DecodeAttention.plus, others, first)
+
+    def _decodes_of(
+        self, decoding: int, contexts: Int64, layers: int, window: int
+    ) -> _DecodeAttention:
+        """Of layers of one attention window."""
         work = self._work
-        ns = outside = kv_bytes = flops = np.zeros(contexts.size, dtype=np.int64)
-        for layers, window in self._window_groups(0, work.num_layers):
-            each_ns, beyond = self._kernels.decode_attention_many(
-                decoding, contexts, windowed=window > 0
-            )
-            ns = ns + layers * each_ns
-            outside = outside + layers * each_ns * beyond
-            seen = np.minimum(contexts, decoding * window) if window else contexts
-            kv_bytes = kv_bytes + layers * work.kv_bytes * (seen + decoding)
-            flops = flops + layers * work.decode_pair_flops * seen
-        return _DecodeAttention(ns, outside, kv_bytes, flops)
+        each_ns, beyond = self._kernels.decode_attention_many(
+            decoding, contexts, windowed=window > 0
+        )
+        ns = layers * each_ns
+        seen = np.minimum(contexts, decoding * window) if window else contexts
+        return _DecodeAttention(
+            ns,
+            ns * beyond if beyond.any() else None,
+            layers * work.kv_bytes * (seen + decoding),
+            layers * work.decode_pair_flops * seen,
+        )
 
 
-def _bound(kept: dict[Any, _RowCost]) -> None:
+def _bound(kept: dict[Any, Any]) -> None:
     if len(kept) >= _MOST_KEPT:
         kept.clear()

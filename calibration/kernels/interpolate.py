@@ -156,19 +156,34 @@ class LogLogGrid:
             Exactly what :meth:`at` gives for each column.
         """
         i, u, row_scale, limit = self._row_cell(row)
-        j, v = _cells(self._column_array, self._log_column_array, columns)
         low, high = self._time_array[i], self._time_array[i + 1]
-        near = low[j] + v * (low[j + 1] - low[j])
-        if u:
-            far = high[j] + v * (high[j + 1] - high[j])
-            near += u * (far - near)
-        ns = np.exp(near)
+        log_ns, inside = self._log_times_along(low, high, u, columns)
+        ns = np.exp(log_ns)
         if row_scale > 1.0:
             ns *= row_scale
-        if self._grows and columns[-1] > self._columns[-1]:
+        if self._grows and not inside and columns[-1] > self._columns[-1]:
             ns *= np.maximum(columns / self._columns[-1], 1.0)
         outside = (columns > limit) | (row_scale > 1.0)
         return _rounded(ns, lambda k: self.at(row, float(columns[k]))), outside
+
+    def _log_times_along(
+        self, low: Float, high: Float, u: float, columns: Float
+    ) -> tuple[Float, bool]:
+        """Log of the times between two rows, and whether one cell holds all columns."""
+        j: int | npt.NDArray[np.intp]
+        j = cell = bisect_right(self._columns, columns[0]) - 1
+        ends = self._columns[cell + 1 : cell + 2]
+        inside = cell >= 0 and bool(ends) and bool(columns[-1] < ends[0])
+        if inside:  # as in nearly every run of decodes: one cell for all is cheaper
+            start, end = self._log_columns[cell : cell + 2]
+            v = (np.log(columns) - start) / (end - start)
+        else:
+            j, v = _cells(self._column_array, self._log_column_array, columns)
+        near: Float = low[j] + v * (low[j + 1] - low[j])
+        if u:
+            far = high[j] + v * (high[j + 1] - high[j])
+            near += u * (far - near)
+        return near, inside
 
     def many(self, rows: Float, columns: Float) -> Integer:
         """Times in ns at arrays of points, each exactly that of :meth:`at`.
@@ -231,9 +246,11 @@ def _cells(
 
 def _rounded(ns: Float, exact: Callable[[int], Timed]) -> Integer:
     """Round to integers; ask ``exact`` where the last bits could decide how."""
-    rounded = np.rint(ns).astype(np.int64)
-    undecided = np.abs(np.abs(ns - rounded) - 0.5) <= _LAST_BITS * ns
-    if undecided.any():
+    nearest = np.rint(ns)
+    rounded = nearest.astype(np.int64)
+    margin = np.abs(ns - nearest)
+    if margin.max(initial=0.0) >= 0.5 - _LAST_BITS * ns.max(initial=0.0):
+        undecided = np.abs(margin - 0.5) <= _LAST_BITS * ns
         for i in undecided.nonzero()[0].tolist():
             rounded[i] = exact(i).ns
     return rounded
