@@ -149,6 +149,7 @@ def build_cluster(
     workload: Workload,
     *,
     fast_forward: bool = True,
+    detailed: bool = True,
 ) -> Cluster:
     """Replicas with fresh engines behind a router; see :class:`Cluster`."""
     limits = _limits(config, machine.model)
@@ -169,6 +170,7 @@ def build_cluster(
         workload.max_concurrency,
         machine.profile.frontend_ns,
         fast_forward=fast_forward,
+        detailed=detailed,
     )
 
 

@@ -28,6 +28,7 @@ from sim.cli_options import (
 )
 from sim.cli_studies import studies
 from sim.errors import ConfigError, SimulationError
+from sim.recording import Recording
 
 # Commands import what they need when they run, so that --help stays quick.
 # ruff: noqa: PLC0415
@@ -148,7 +149,7 @@ def compare(  # noqa: PLR0913, PLR0917  (options are arguments)
         "servescope run --set engine.scheduler=orca --set workload.request_rate=1.5",
     )
 )
-def run(
+def run(  # noqa: PLR0913, PLR0917  (one a flag)
     config: ConfigFile = None,
     out: Annotated[Path, out_option("servescope-run")] = Path("servescope-run"),
     overrides: Overrides = None,
@@ -164,6 +165,15 @@ def run(
             "counters for ui.perfetto.dev.",
         ),
     ] = False,
+    record: Annotated[
+        Recording,
+        typer.Option(
+            "--record",
+            help="How much to keep. 'requests' leaves out timeseries.csv.gz and "
+            "steps.csv.gz and bounds memory for millions of requests, 'summary' also "
+            "leaves out requests.csv.gz; the numbers are the same.",
+        ),
+    ] = Recording.ITERATIONS,
 ) -> None:
     """Simulate one configuration.
 
@@ -185,6 +195,7 @@ def run(
         iterations=iterations,
         check=check,
         trace=trace,
+        recording=record,
     )
 
 

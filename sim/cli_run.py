@@ -15,6 +15,8 @@ from rich.table import Table
 from reports.trace import MAX_EVENTS, TRACE_FILE
 from sim.cli_output import print_json, progress, warn
 from sim.config import Config
+from sim.errors import ConfigError
+from sim.recording import Recording
 from sim.results import make_directory, replayable, write_run
 from sim.runner import PreparedRun, prepare, run_prepared
 from sim.statistics import quantile_interval, required_for_quantile
@@ -55,6 +57,7 @@ def run_command(
     iterations: bool,
     check: bool = False,
     trace: bool = False,
+    recording: Recording = Recording.ITERATIONS,
 ) -> None:
     """Run a configuration, write its files to ``out`` and print a short table.
 
@@ -62,6 +65,10 @@ def run_command(
         ConfigError: If it cannot run, before anything is written.
         SimulationError: If the scheduler or the engine breaks an invariant.
     """
+    if iterations and not recording.iterations:
+        raise ConfigError(
+            f"--iterations with --record {recording}; allowed: --record iterations"
+        )
     prepared = prepare(config)
     make_directory(out)
     if not quiet:
@@ -71,7 +78,9 @@ def run_command(
         progress("requests", total, quiet=quiet) as one_more,
         replayable(config, out),
     ):
-        result = run_prepared(prepared, one_more, check=check, trace=trace)
+        result = run_prepared(
+            prepared, one_more, check=check, trace=trace, recording=recording
+        )
     write_run(out, result, iterations=iterations)
     warn([result.summary])
     if result.trace is not None:
@@ -80,7 +89,8 @@ def run_command(
         print_json(result.summary)
     elif not quiet:
         _print_tables(result.summary)
-        typer.echo(p99_note(result.requests))
+        if recording.requests:
+            typer.echo(p99_note(result.requests))
         typer.echo(f"written: {out}")
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from sim.record_table import RecordTable
 from sim.request import RequestRecord
 from sim.token_gaps import ReplicaGaps, pooled_ms
 from sim.units import NS_PER_MS
@@ -66,20 +67,22 @@ def latency_sample(
     records: Sequence[RequestRecord], decode_end_ns: Sequence[Sequence[int]]
 ) -> LatencySample:
     """Collect latencies; ``decode_end_ns`` holds each replica's decode end times."""
-    finished = [record for record in records if record.finish_ns is not None]
+    table = RecordTable.of(records)
+    finished = np.flatnonzero(table.known("finish_ns"))
     gaps = [ReplicaGaps(ends) for ends in decode_end_ns]
-    worst = [gaps[record.replica].add(record.runs) for record in finished]
+    replicas = table.column("replica")[finished].tolist()
+    worst = [
+        gaps[replica].add(table.runs(position))
+        for replica, position in zip(replicas, finished.tolist(), strict=True)
+    ]
+    arrival_ns = table.column("arrival_ns")[finished]
     return LatencySample(
-        ttft_ns=_column(r.first_token_ns - r.arrival_ns for r in finished),  # type: ignore[operator]
-        e2el_ns=_column(r.finish_ns - r.arrival_ns for r in finished),  # type: ignore[operator]
-        output_tokens=_column(r.output_tokens for r in finished),
+        ttft_ns=table.column("first_token_ns")[finished] - arrival_ns,
+        e2el_ns=table.column("finish_ns")[finished] - arrival_ns,
+        output_tokens=table.column("output_tokens")[finished],
         worst_itl_ns=np.array(worst, dtype=np.int64),
         itl_ms=pooled_ms(gaps),
     )
-
-
-def _column(values: object) -> Int64:
-    return np.fromiter(values, dtype=np.int64)  # type: ignore[call-overload,no-any-return]
 
 
 def meets_slo(sample: LatencySample, slo: Slo) -> npt.NDArray[np.bool_]:

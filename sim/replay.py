@@ -16,6 +16,7 @@ from sim.build import Machine, build_machine, check_registered
 from sim.config import Config
 from sim.config_file import load_config
 from sim.errors import ConfigError
+from sim.recording import Recording
 from sim.runner import PreparedRun, run_prepared
 from workloads.request_logs import LoggedRun, read_request_log
 
@@ -87,7 +88,7 @@ def replay_errors(
     rows = []
     for run in replay.runs:
         prepared = PreparedRun(replay.config, replay.machine, run.workload)
-        requests = run_prepared(prepared).requests
+        requests = run_prepared(prepared, recording=Recording.REQUESTS).requests
         done = requests["rejected"].to_numpy() == ""
         for metric, measured_ms in (("ttft", run.ttft_ms), ("tpot", run.tpot_ms)):
             predicted_ms = requests[f"{metric}_ms"].to_numpy(dtype=np.float64)

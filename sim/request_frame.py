@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from sim.metrics import LatencySample, Slo, meets_slo
+from sim.record_table import RecordTable
 from sim.request import RequestRecord
 from sim.units import NS_PER_MS
 
@@ -32,35 +33,39 @@ def requests_frame(
         ``preemptions``, ``rejected`` (the reason) and ``met_slo`` (finished within
         every limit that is set). ``tpot_ms`` and ``max_itl_ms`` need two tokens.
     """
-    finished = np.array([r.finish_ns is not None for r in records], dtype=np.bool_)
+    table = RecordTable.of(records)
+    finished = table.known("finish_ns")
+    reasons = np.full(len(table), "", dtype=object)
+    for position, reason in table.odd("rejected").items():
+        reasons[position] = reason
     several = sample.output_tokens > 1
     gaps = np.maximum(sample.output_tokens - 1, 1)
     decode_ms = (sample.e2el_ns - sample.ttft_ns) / NS_PER_MS
     max_itl_ms = sample.worst_itl_ns / NS_PER_MS
     return pd.DataFrame(
         {
-            "id": [r.request.id for r in records],
-            "arrival_ns": [r.arrival_ns for r in records],
-            "replica": [r.replica for r in records],
-            "prompt_tokens": [r.request.prompt_tokens for r in records],
+            "id": np.arange(len(table)),
+            "arrival_ns": table.column("arrival_ns"),
+            "replica": table.column("replica"),
+            "prompt_tokens": table.prompt_tokens(),
             "output_tokens": _filled(finished, sample.output_tokens, 0),
-            "first_scheduled_ns": _optional(r.first_scheduled_ns for r in records),
-            "first_token_ns": _optional(r.first_token_ns for r in records),
-            "finish_ns": _optional(r.finish_ns for r in records),
+            "first_scheduled_ns": _optional(table, "first_scheduled_ns"),
+            "first_token_ns": _optional(table, "first_token_ns"),
+            "finish_ns": _optional(table, "finish_ns"),
             "ttft_ms": _filled(finished, sample.ttft_ns / NS_PER_MS, np.nan),
             "tpot_ms": _filled(finished, _where(several, decode_ms / gaps), np.nan),
             "e2el_ms": _filled(finished, sample.e2el_ns / NS_PER_MS, np.nan),
             "max_itl_ms": _filled(finished, _where(several, max_itl_ms), np.nan),
-            "preemptions": [r.preemptions for r in records],
-            "rejected": [r.rejected or "" for r in records],
+            "preemptions": table.column("preemptions"),
+            "rejected": reasons,
             "met_slo": _filled(finished, meets_slo(sample, slo), False),
         }
     )
 
 
-def _optional(values: Iterable[int | None]) -> pd.Series:
+def _optional(table: RecordTable, name: str) -> pd.arrays.IntegerArray:
     """Integers beyond 2**53 stay exact although some are missing."""
-    return pd.Series(list(values), dtype="Int64")
+    return pd.arrays.IntegerArray(table.column(name).copy(), ~table.known(name))
 
 
 def _where(known: npt.NDArray[np.bool_], values: Values) -> Values:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ from sim.files import (
 )
 from sim.iteration_log import IterationLog
 from sim.metrics import latency_sample
+from sim.recording import Recording
 from sim.request_frame import requests_frame
 from sim.shell.cluster import ClusterRun
 from sim.steps import middle_window, steps_frame
@@ -40,6 +41,13 @@ TIMESERIES_FILE: Final = "timeseries.csv.gz"
 STEPS_FILE: Final = "steps.csv.gz"
 ITERATIONS_FILE: Final = "iterations.csv.gz"
 FAILED_FILE: Final = "failed.toml"
+_OPTIONAL_FILES: Final = (
+    REQUESTS_FILE,
+    TIMESERIES_FILE,
+    STEPS_FILE,
+    ITERATIONS_FILE,
+    TRACE_FILE,
+)
 
 _ITERATION_COLUMNS: Final = (
     "start_ns",
@@ -67,15 +75,27 @@ class RunResult:
         trace: See :func:`reports.trace.trace_document`; None unless asked for.
         iterations: One row per iteration: ``replica`` and the columns of
             :class:`~sim.iteration_log.IterationLog`.
+        recording: Which of the tables are there; the others are empty.
     """
 
     config: Config
     summary: Summary
-    requests: pd.DataFrame
-    timeseries: pd.DataFrame
-    steps: pd.DataFrame
-    iterations: pd.DataFrame
+    requests: pd.DataFrame = field(default_factory=pd.DataFrame)
+    timeseries: pd.DataFrame = field(default_factory=pd.DataFrame)
+    steps: pd.DataFrame = field(default_factory=pd.DataFrame)
+    iterations: pd.DataFrame = field(default_factory=pd.DataFrame)
+    recording: Recording = Recording.ITERATIONS
     trace: dict[str, Any] | None = None
+
+    def reduced(self, recording: Recording) -> RunResult:
+        """The result without the tables that a level does not keep."""
+        nothing = pd.DataFrame()
+        less = replace(self, recording=recording)
+        if not recording.requests:
+            less = replace(less, requests=nothing)
+        if not recording.iterations:
+            less = replace(less, timeseries=nothing, steps=nothing, iterations=nothing)
+        return less
 
 
 def run_result(
@@ -85,14 +105,26 @@ def run_result(
     run: ClusterRun,
     *,
     trace: bool = False,
+    recording: Recording = Recording.ITERATIONS,
 ) -> RunResult:
-    """Work out the result of a finished run, if asked with its trace."""
+    """Work out the result of a finished run, if asked with its trace.
+
+    Tables that are not recorded are empty, and :func:`write_run` does not write them.
+    """
     sample = latency_sample(run.records, [log.decode_end_ns for log in run.logs])
-    detail = (run.logs, run.records, machine.parts, machine.model.num_layers)
     result = RunResult(
         config=config,
         summary=run_summary(config, machine, workload, run, sample),
-        requests=requests_frame(run.records, sample, slo_of(config)),
+        recording=recording,
+    )
+    if recording.requests:
+        requests = requests_frame(run.records, sample, slo_of(config))
+        result = replace(result, requests=requests)
+    if not recording.iterations:
+        return result
+    detail = (run.logs, run.records, machine.parts, machine.model.num_layers)
+    result = replace(
+        result,
         timeseries=timeseries_frame(run.logs, machine.power, machine.num_blocks),
         steps=steps_frame(*detail, middle_window(run.records)),
         iterations=_iterations_frame(run.logs),
@@ -118,12 +150,14 @@ def write_run(directory: Path, result: RunResult, *, iterations: bool = False) -
     Raises:
         ConfigError: If a file cannot be written.
     """
-    for name in (RESULT_FILE, ITERATIONS_FILE, TRACE_FILE, FAILED_FILE):
+    for name in (RESULT_FILE, *_OPTIONAL_FILES, FAILED_FILE):
         remove(directory / name)
     write_atomic(directory / CONFIG_FILE, config_toml(result.config).encode())
-    write_csv_gz_atomic(directory / REQUESTS_FILE, result.requests)
-    write_csv_gz_atomic(directory / TIMESERIES_FILE, result.timeseries)
-    write_csv_gz_atomic(directory / STEPS_FILE, result.steps)
+    if result.recording.requests:
+        write_csv_gz_atomic(directory / REQUESTS_FILE, result.requests)
+    if result.recording.iterations:
+        write_csv_gz_atomic(directory / TIMESERIES_FILE, result.timeseries)
+        write_csv_gz_atomic(directory / STEPS_FILE, result.steps)
     if iterations:
         write_csv_gz_atomic(directory / ITERATIONS_FILE, result.iterations)
     if result.trace is not None:

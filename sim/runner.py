@@ -24,6 +24,7 @@ from sim.build import (
 from sim.checks import run_checker
 from sim.checks.results import Finished, check_result
 from sim.config import Config
+from sim.recording import Recording
 from sim.results import RunResult, run_result
 from workloads.workload import Workload
 
@@ -60,6 +61,7 @@ def run_prepared(
     *,
     check: bool = False,
     trace: bool = False,
+    recording: Recording = Recording.ITERATIONS,
 ) -> RunResult:
     """Run what was prepared; every call starts from an empty, idle cluster.
 
@@ -68,18 +70,20 @@ def run_prepared(
         on_done: Called as each request finishes or is rejected.
         check: Watch every invariant of ``sim.checks``; the result is the same.
         trace: Also make a trace of all iterations.
+        recording: How much to keep; the numbers are the same.
 
     Raises:
         SimulationError: If the scheduler or the engine breaks an invariant.
     """
     config, machine, workload = prepared.config, prepared.machine, prepared.workload
-    cluster = build_cluster(config, machine, workload)
+    kept = Recording.ITERATIONS if check or trace else recording
+    cluster = build_cluster(config, machine, workload, detailed=kept.iterations)
     observer = run_checker() if check else None
     run = cluster.run(workload.requests, on_done, observer)
-    result = run_result(config, machine, workload, run, trace=trace)
+    result = run_result(config, machine, workload, run, trace=trace, recording=kept)
     if check:
         check_result(Finished(machine, workload, run, result))
-    return result
+    return result.reduced(recording)
 
 
 def run_config(
@@ -87,6 +91,7 @@ def run_config(
     on_done: Callable[[], None] | None = None,
     *,
     check: bool = False,
+    recording: Recording = Recording.ITERATIONS,
 ) -> RunResult:
     """Simulate a configuration.
 
@@ -94,9 +99,10 @@ def run_config(
         config: What to run.
         on_done: Called as each request finishes or is rejected.
         check: As :func:`run_prepared`.
+        recording: As :func:`run_prepared`.
 
     Raises:
         ConfigError: As :func:`prepare`.
         SimulationError: As :func:`run_prepared`.
     """
-    return run_prepared(prepare(config), on_done, check=check)
+    return run_prepared(prepare(config), on_done, check=check, recording=recording)

@@ -13,6 +13,7 @@ import pandas as pd
 
 from sim.iteration_log import IterationLog
 from sim.plan import LayerSpan, PrefillChunk, StepPlan
+from sim.record_table import RecordTable
 from sim.request import RequestRecord
 from sim.step_parts import PARTS, StepParts
 from sim.units import NS_PER_S
@@ -47,7 +48,7 @@ def middle_window(records: Sequence[RequestRecord]) -> Window:
     It depends on the arrivals alone, so policies that serve the same requests show
     the same stretch.
     """
-    last_ns = max((record.arrival_ns for record in records), default=0)
+    last_ns = int(RecordTable.of(records).column("arrival_ns").max(initial=0))
     start_ns = last_ns // 2 // NS_PER_S * NS_PER_S
     return Window(start_ns, start_ns + WINDOW_NS)
 

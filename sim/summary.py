@@ -13,6 +13,7 @@ from sim.config import Config
 from sim.config_text import config_sha256
 from sim.iteration_log import IterationLog
 from sim.metrics import LatencySample, Slo, latency_metrics, meets_slo
+from sim.record_table import RecordTable
 from sim.shell.cluster import ClusterRun
 from sim.timeseries import run_end_ns
 from sim.units import s_from_ns
@@ -57,9 +58,8 @@ def run_summary(
     the start to the end of the run where they do not work.
     """
     duration_s = s_from_ns(run_end_ns(run.logs))
-    prompt_tokens = sum(
-        r.request.prompt_tokens for r in run.records if r.finish_ns is not None
-    )
+    table = RecordTable.of(run.records)
+    prompt_tokens = int(table.prompt_tokens()[table.known("finish_ns")].sum())
     output_tokens = int(sample.output_tokens.sum())
     totals = _totals(run.logs)
     energy = _energy(machine, run.logs, totals)
@@ -78,7 +78,7 @@ def run_summary(
         "hbm_bytes": sum(totals[name] for name in _WORK),
         **{name: totals[name] for name in (*_WORK, "link_bytes", "flops")},
         "iterations": sum(len(log) for log in run.logs),
-        "preemptions": sum(record.preemptions for record in run.records),
+        "preemptions": int(table.column("preemptions").sum()),
         "extrapolated_fraction": _ratio(
             totals["extrapolated_ns"], totals["duration_ns"]
         ),
@@ -127,7 +127,7 @@ def _served(
         "duration": duration_s,
         "completed": completed,
         "failed": len(run.records) - completed,
-        "rejected": sum(record.rejected is not None for record in run.records),
+        "rejected": len(RecordTable.of(run.records).odd("rejected")),
         "total_input_tokens": prompt_tokens,
         "total_output_tokens": output_tokens,
         "request_throughput": _ratio(completed, duration_s),

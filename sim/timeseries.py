@@ -18,7 +18,7 @@ Float64 = npt.NDArray[np.float64]
 
 def run_end_ns(logs: Sequence[IterationLog]) -> int:
     """End of the run (ns): the last finish over replicas; 0 when nothing ran."""
-    return max((log.end_ns[-1] for log in logs if len(log)), default=0)
+    return max((log.last_end_ns for log in logs), default=0)
 
 
 def timeseries_frame(
@@ -59,7 +59,7 @@ def _sampled(logs: Sequence[IterationLog], name: str, times_ns: Int64) -> Int64:
     """Sum over replicas of a column in the iteration under way at each time."""
     total = np.zeros(times_ns.size, dtype=np.int64)
     for log in logs:
-        if not len(log):
+        if not len(log.end_ns):
             continue
         start, end = _column(log.start_ns), _column(log.end_ns)
         current = np.searchsorted(start, times_ns, side="right") - 1

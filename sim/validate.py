@@ -21,6 +21,7 @@ from sim.config_file import load_config
 from sim.config_text import config_sha256
 from sim.error_summary import CALIBRATION, VALIDATION
 from sim.micro_benchmark import predict
+from sim.recording import Recording
 from sim.runner import run_config
 from sim.steady_state import steady_metrics
 
@@ -148,7 +149,9 @@ def case_errors(
 
 
 def _run(index: int, task: Task) -> tuple[int, Metrics]:
-    result = run_config(task.config)
+    steady = task.steady_batch is not None
+    recording = Recording.ITERATIONS if steady else Recording.REQUESTS
+    result = run_config(task.config, recording=recording)
     summary = result.summary
     power_w = summary["mean_power_w"]
     metrics: Metrics = {

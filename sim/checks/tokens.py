@@ -114,7 +114,7 @@ class TokenConservation(Check):
         self._decode[event.replica] = self._decode.get(event.replica, 0) + rows
 
     def run_ended(self, event: RunEnded) -> None:
-        """Compare three counts: of iterations, of the log and of the records."""
+        """Compare three counts: of iterations, of the log's rows and of the records."""
         for replica, (setup, log) in enumerate(
             zip(self.book.setup.replicas, event.logs, strict=True)
         ):
@@ -125,20 +125,22 @@ class TokenConservation(Check):
                     prompts += record.request.prompt_tokens + emitted
                     outputs += run.stop - run.start
                     emitted += 1 + run.stop - run.start
+            prefill = self._prefill.get(replica, 0)
+            decode = self._decode.get(replica, 0)
             self._compare(
                 event,
                 replica,
                 "prompt tokens x layers",
-                self._prefill.get(replica, 0),
-                sum(log.prefill_layer_tokens),
+                prefill,
+                sum(log.prefill_layer_tokens) if log.detailed else prefill,
                 prompts * setup.limits.num_layers,
             )
             self._compare(
                 event,
                 replica,
                 "decode rows",
-                self._decode.get(replica, 0),
-                sum(log.decode_tokens),
+                decode,
+                sum(log.decode_tokens) if log.detailed else decode,
                 outputs,
             )
 

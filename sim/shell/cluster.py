@@ -20,6 +20,7 @@ from sim.events import (
     replica_setup,
 )
 from sim.iteration_log import IterationLog
+from sim.record_table import RecordTable
 from sim.request import Request, RequestRecord
 from sim.routers import Router
 from sim.shell.clock import Clock, Kind, Process
@@ -36,7 +37,7 @@ class ClusterRun:
         logs: One per replica.
     """
 
-    records: tuple[RequestRecord, ...]
+    records: Sequence[RequestRecord]
     logs: tuple[IterationLog, ...]
 
 
@@ -49,7 +50,8 @@ class Cluster:
     With ``max_concurrency`` a request that arrives while that many are in progress
     waits at the client and is sent when one finishes; its TTFT counts from then, as
     in ``vllm bench serve``. Without ``fast_forward`` every iteration is planned and
-    priced on its own, which changes nothing but the time it takes.
+    priced on its own, which changes nothing but the time it takes. Without
+    ``detailed`` the logs keep no row per iteration.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Cluster:
         frontend_ns: int = 0,
         *,
         fast_forward: bool = True,
+        detailed: bool = True,
     ) -> None:
         self._clock = Clock()
         self._router = router
@@ -68,6 +71,7 @@ class Cluster:
         self._frontend_ns = frontend_ns
         self._outstanding = [0] * len(engines)
         self._held: deque[RequestRecord] = deque()
+        self._records = RecordTable(())
         self._on_done: Callable[[], None] = lambda: None
         self._replicas = [
             Replica(
@@ -77,6 +81,7 @@ class Cluster:
                 self._finished,
                 index=index,
                 fast_forward=fast_forward,
+                detailed=detailed,
             )
             for index, engine in enumerate(engines)
         ]
@@ -101,13 +106,10 @@ class Cluster:
         """
         if on_done is not None:
             self._on_done = on_done
-        records = tuple(
-            RequestRecord(request=request, arrival_ns=request.arrival_ns, runs=[])
-            for request in requests
-        )
+        records = self._records = RecordTable(requests)
         logs = tuple(replica.log for replica in self._replicas)
         self._observe(observer, requests)
-        self._clock.process(self._arrivals(records))
+        self._clock.process(self._arrivals(requests))
         try:
             self._clock.run()
             if observer is not None:
@@ -130,13 +132,15 @@ class Cluster:
         setups = tuple(replica_setup(replica.engine) for replica in self._replicas)
         observer.on(RunStarted(setups, requests, self._slots, self._frontend_ns))
 
-    def _arrivals(self, records: Sequence[RequestRecord]) -> Process:
-        for record in records:
-            delay = record.request.arrival_ns - self._clock.now_ns
+    def _arrivals(self, requests: Sequence[Request]) -> Process:
+        for request in requests:
+            delay = request.arrival_ns - self._clock.now_ns
             yield self._clock.after(delay, Kind.ARRIVAL)
+            now_ns = self._clock.now_ns
             if self._observer is not None:
-                now_ns = self._clock.now_ns
-                self._observer.on(Arrived(now_ns, record.request.id))
+                self._observer.on(Arrived(now_ns, request.id))
+            record = RequestRecord(request=request, arrival_ns=now_ns, runs=[])
+            self._records.open(record)
             self._held.append(record)
             self._send()
 
@@ -167,7 +171,6 @@ class Cluster:
             self._tell_delivered(self._observer, record)
         if record.rejected is not None:
             self._leave(record)
-            record.replica = -1
 
     def _tell_delivered(self, observer: Observer, record: RequestRecord) -> None:
         time_ns, at = self._clock.now_ns, (record.request.id, record.replica)
@@ -183,6 +186,9 @@ class Cluster:
 
     def _leave(self, record: RequestRecord) -> None:
         self._outstanding[record.replica] -= 1
+        if record.rejected is not None:
+            record.replica = -1
+        self._records.close(record)
         self._on_done()
         if self._slots is not None:
             self._slots += 1

@@ -57,6 +57,7 @@ class Replica:
         *,
         index: int = 0,
         fast_forward: bool = True,
+        detailed: bool = True,
     ) -> None:
         self._clock = clock
         self._pricer = pricer
@@ -68,7 +69,7 @@ class Replica:
         self._idle: Moment | None = None
         self._decodes: _Run | None = None
         self.engine = engine
-        self.log = IterationLog()
+        self.log = IterationLog(detailed=detailed)
         self.observer: Observer | None = None
         self._process = clock.process(self._run())
 

@@ -11,6 +11,7 @@ from sim.config import Config
 from sim.config_errors import clip
 from sim.config_sections import CostConfig, SloConfig, WorkloadConfig
 from sim.errors import ServescopeError
+from sim.recording import Recording
 from sim.results import RunResult, write_run
 from sim.runner import PreparedRun, run_prepared
 from sim.statistics import is_unstable
@@ -58,7 +59,8 @@ def run_point(point: SweepPoint, directory: Path, *, full: bool = False) -> Reco
     Raises:
         ConfigError: If a file cannot be written.
     """
-    result, error = _attempt(point.config)
+    recording = Recording.ITERATIONS if full else Recording.REQUESTS
+    result, error = _attempt(point.config, recording)
     config = point.config.resolved().model_dump(mode="json")
     store = PointStore(directory)
     if full and result is not None:
@@ -71,7 +73,7 @@ def run_point(point: SweepPoint, directory: Path, *, full: bool = False) -> Reco
     return record
 
 
-def simulate(config: Config) -> RunResult:
+def simulate(config: Config, recording: Recording = Recording.REQUESTS) -> RunResult:
     """Simulate on a machine that earlier points of this process may have used.
 
     Raises:
@@ -80,7 +82,8 @@ def simulate(config: Config) -> RunResult:
     """
     check_registered(config)
     machine, workload = machine_of(config), build_workload_of(config)
-    return run_prepared(PreparedRun(config, machine, workload))
+    prepared = PreparedRun(config, machine, workload)
+    return run_prepared(prepared, recording=recording)
 
 
 def machine_of(config: Config) -> Machine:
@@ -123,10 +126,12 @@ def _machine_config(config: Config) -> Config:
     )
 
 
-def _attempt(config: Config) -> tuple[RunResult | None, str | None]:
+def _attempt(
+    config: Config, recording: Recording
+) -> tuple[RunResult | None, str | None]:
     """The result, or why there is none."""
     try:
-        return simulate(config), None
+        return simulate(config, recording), None
     except ServescopeError as error:
         return None, _one_line(str(error))
     except Exception as error:  # a bug in one point stops no other

@@ -7,6 +7,9 @@ the repository is measured in the same run, alternately, and the ratio printed::
     git worktree add ../before HEAD~1
     python -m tests.benchmarks.bench_speed --against ../before --only W1,W3
     python -m tests.benchmarks.bench_speed --check --only W1,W3
+    python -m tests.benchmarks.bench_speed --save    # tests/benchmarks/results.md
+
+All cases take about half an hour, of which a million requests take most.
 
 W1, W2 and W3 have the lengths, rates and deployment of the comparison of simulators
 that servescope is measured against (Llama of 7-8 B on A100, chunk 512, 128 sequences);
@@ -20,6 +23,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import resource
 import statistics
 import subprocess
@@ -30,6 +34,10 @@ from pathlib import Path
 from typing import Any, Final
 
 ROOT: Final = Path(__file__).parents[2]
+RESULTS: Final = Path(__file__).with_name("results.md")
+
+_FROM: Final = 10_000
+_FEWEST: Final = 2  # points that no line can miss
 
 _LLAMA: Final = {
     "model.name": "meta-llama/Llama-3.1-8B",
@@ -76,6 +84,10 @@ def _decodes(batch: int) -> dict[str, object]:
     }
 
 
+_REQUESTS: Final = "requests-"
+"""Cases that only keep a row per request, to see how time and memory grow."""
+_SIZES: Final = (1_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
+
 CASES: Final[Mapping[str, dict[str, object]]] = {
     "W1": {
         **_LLAMA,
@@ -90,8 +102,10 @@ CASES: Final[Mapping[str, dict[str, object]]] = {
     "W3": _azure(10_000, 4, 16.0),
     "main-layered": _MAIN,
     "main-chunked": {**_MAIN, "engine.scheduler": "chunked-prefill"},
-    **{f"decode-{batch}": _decodes(batch) for batch in (1, 32, 1024)},
-    **{f"requests-{n}": _azure(n, 4, 12.0) for n in (1_000, 10_000, 100_000)},
+    **{f"decode-{batch}": _decodes(batch) for batch in (1, 32, 256, 1024)},
+    **{f"layer-groups-{n}": {**_MAIN, "engine.num_layer_groups": n} for n in (4, 48)},
+    **{f"experts-{n}": {**_MAIN, "model.num_experts": n} for n in (16, 64)},
+    **{f"{_REQUESTS}{n}": _azure(n, 4, 12.0) for n in _SIZES},
     **{f"replicas-{n}": _azure(2_000, n, 4.0 * n) for n in (1, 2, 4, 8)},
 }
 
@@ -105,7 +119,13 @@ def measure(name: str, *, check: bool = False) -> dict[str, float]:
 
     prepared = prepare(load_config(None, (), CASES[name]))
     config, machine, workload = prepared.config, prepared.machine, prepared.workload
-    cluster = build_cluster(config, machine, workload)
+    kept: dict[str, Any] = {}
+    lean: dict[str, Any] = {}
+    if name.startswith(_REQUESTS):
+        from sim.recording import Recording  # noqa: PLC0415
+
+        kept, lean = {"recording": Recording.REQUESTS}, {"detailed": False}
+    cluster = build_cluster(config, machine, workload, **lean)
     watched = {}
     if check:
         from sim.checks import run_checker  # noqa: PLC0415
@@ -114,7 +134,7 @@ def measure(name: str, *, check: bool = False) -> dict[str, float]:
     start = time.perf_counter()
     run = cluster.run(workload.requests, **watched)
     loop_s = time.perf_counter() - start
-    run_result(config, machine, workload, run)
+    run_result(config, machine, workload, run, **kept)
     return {
         "loop_s": loop_s,
         "result_s": time.perf_counter() - start - loop_s,
@@ -167,6 +187,7 @@ def main() -> None:
     parser.add_argument(
         "--check", action="store_true", help="watch every invariant; ratio to no check"
     )
+    parser.add_argument("--save", action="store_true", help="also write results.md")
     options = parser.parse_args()
     if options.one:
         print(json.dumps(measure(options.one, check=options.check)))
@@ -176,7 +197,9 @@ def main() -> None:
     watch = ("--check",) if options.check else ()
     heads += ["times faster than the other"] if options.against or watch else []
     checkout = options.against.resolve() if options.against else ROOT
-    print("| " + " | ".join(heads) + " |\n|" + "---|" * len(heads))
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    print("\n".join(lines))
+    grown: dict[int, float] = {}
     for name in names:
         here: list[dict[str, float]] = []
         before: list[dict[str, float]] = []
@@ -185,7 +208,45 @@ def main() -> None:
             if options.against or watch:
                 before.append(_process(name, checkout))
         other = _medians(before) if before else None
-        print(_row(name, _medians(here), other), flush=True)
+        median = _medians(here)
+        if name.startswith(_REQUESTS):
+            grown[int(name.removeprefix(_REQUESTS))] = median["loop_s"]
+        lines.append(_row(name, median, other))
+        print(lines[-1], flush=True)
+    if len(grown) > _FEWEST:
+        lines += ["", _growth(grown)]
+        print(lines[-1])
+    if options.save:
+        RESULTS.write_text("\n".join([_machine(options.repeats), "", *lines, ""]))
+
+
+def _growth(grown: Mapping[int, float]) -> str:
+    """How well a straight line through the origin fits time over requests."""
+    pairs = [(n, s) for n, s in grown.items() if n >= _FROM]
+    n, seconds = zip(*pairs, strict=True)
+    fit = statistics.linear_regression(n, seconds, proportional=True)
+    mean = statistics.fmean(seconds)
+    left = sum((s - fit.slope * k) ** 2 for k, s in pairs)
+    r2 = 1 - left / sum((s - mean) ** 2 for s in seconds)
+    return (
+        f"From {_FROM:,} requests on, {1e3 * fit.slope:.3f} ms per request;"
+        f" R^2 of a straight line through the origin: {r2:.4f}."
+    )
+
+
+def _machine(repeats: int) -> str:
+    return (
+        f"Medians of {repeats} by `python -m tests.benchmarks.bench_speed --save` on"
+        f" {platform.machine()}, {os.cpu_count()} cores ({_cpu()}), Python"
+        f" {platform.python_version()}, {platform.system()}."
+    )
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if "model name" in line]
+    return names[0] if names else "unknown CPU"
 
 
 if __name__ == "__main__":

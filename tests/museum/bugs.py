@@ -156,10 +156,10 @@ BUGS = (
         15,
         "a failed job's file recorded as complete (Snakemake #3808)",
         "sim/results.py",
-        "    for name in (RESULT_FILE, ITERATIONS_FILE, TRACE_FILE, FAILED_FILE):\n"
+        "    for name in (RESULT_FILE, *_OPTIONAL_FILES, FAILED_FILE):\n"
         "        remove(",
         "    write_json_atomic(directory / RESULT_FILE, result.summary)\n"
-        "    for name in (ITERATIONS_FILE, TRACE_FILE, FAILED_FILE):\n"
+        "    for name in (*_OPTIONAL_FILES, FAILED_FILE):\n"
         "        remove(",
         "tests/sim/test_results.py::test_result_json_means_complete",
     ),

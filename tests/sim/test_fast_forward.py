@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
@@ -54,7 +55,8 @@ class ManyPricer(LinearPricer):
 def columns(log: IterationLog) -> Mapping[str, object]:
     """Everything a log holds."""
     every = {**vars(log), **vars(log.chunks)}
-    lists = {k: list(v) for k, v in every.items() if k[0] != "_" and k != "chunks"}
+    public = {k: v for k, v in every.items() if k[0] != "_" and k != "chunks"}
+    lists = {k: list(v) if isinstance(v, array) else v for k, v in public.items()}
     return lists | {"totals": log.totals}
 
 

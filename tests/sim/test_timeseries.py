@@ -32,6 +32,7 @@ def _log(*iterations: tuple[float, float, float]) -> IterationLog:
         log.running.append(3)
         log.waiting.append(1)
         log.used_blocks.append(8)
+        log.last_end_ns = log.end_ns[-1]
     return log
 
 
