@@ -134,7 +134,7 @@ def test_a_bug_in_one_point_is_a_failure_of_that_point(
 ) -> None:
     """With the kind of error."""
 
-    def explode(config: object) -> None:
+    def explode(*_: object) -> None:
         raise ZeroDivisionError("float division by zero")
 
     monkeypatch.setattr("sim.studies.worker.simulate", explode)
