@@ -17,25 +17,33 @@ def kv_cache_tokens(gpu: Gpu, deployment: Deployment, utilization: float) -> int
     As vLLM sizes it: ``utilization`` of HBM, less weights, collectives' buffers,
     context and workspaces, over the bytes of a token. Weights are taken as split
     evenly over the group, but for what latent attention keeps whole on every GPU.
+    Data-parallel ranks hold their own requests, unless all hold all contexts.
 
     Raises:
         ConfigError: If the weights alone do not fit.
     """
     shape, tp = deployment.model, deployment.tp
-    weights = shape.weight_bytes(deployment.dtype).total
-    weights += tp * _latent_bytes(deployment)
-    usable = math.floor(gpu.hbm_bytes * utilization) - gpu.reserved_bytes(tp)
-    free = usable - weights // tp
+    by_part = shape.weight_bytes(deployment.dtype)
+    weights = by_part.total + tp * _latent_bytes(deployment)
+    own = weights // tp
+    if deployment.dp > 1 or deployment.expert_copies > 1:
+        # Attention is copied to every data-parallel rank, experts are not.
+        experts = round(by_part.expert * deployment.expert_copies)
+        own = (weights - by_part.expert) // tp + experts // deployment.gpus
+    reserved = gpu.reserved_bytes(deployment.gpus)
+    usable = math.floor(gpu.hbm_bytes * utilization) - reserved
+    free = usable - own
     if free <= 0:
         raise ConfigError(
             f"model.name = {shape.name}: does not fit in memory:"
             f" {weights / 1e9:.1f} GB of {deployment.dtype} weights on"
-            f" {tp} x {gpu.name},"
-            f" which have {max(usable, 0) * tp / 1e9:.1f} GB for them"
+            f" {deployment.gpus} x {gpu.name},"
+            f" which have {max(usable, 0) * deployment.gpus / 1e9:.1f} GB for them"
         )
     copies = max(tp // shape.num_kv_heads, 1)
     per_token = shape.kv_bytes_per_token(deployment.kv_dtype) * copies / tp
-    return int(free / per_token)
+    ranks = 1 if deployment.contexts_everywhere else deployment.dp
+    return int(free / per_token) * ranks
 
 
 def _latent_bytes(deployment: Deployment) -> int:

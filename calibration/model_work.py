@@ -35,7 +35,7 @@ def model_work(
         windowed_before=tuple(windowed),
         window=shape.sliding_window,
         expert_bytes=shape.expert_bytes(deployment.dtype) if shape.is_moe else 0.0,
-        head_weight_bytes=head * _ACTIVATION_BYTES,
+        head_weight_bytes=deployment.dp * head * _ACTIVATION_BYTES,
         head_flops=2 * head,
         pair_flops=_pair_flops(shape),
         kv_bytes=shape.kv_bytes_per_token_layer(deployment.kv_dtype) * kv_copies,
@@ -67,7 +67,7 @@ def _kinds(
         kinds.append(
             LayerKind(
                 before=tuple(accumulate(of_kind, initial=0)),
-                weight_bytes=weights,
+                weight_bytes=deployment.dp * weights,
                 row_activation_bytes=moved,
                 row_flops=flops,
                 leading=leading,

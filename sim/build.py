@@ -10,6 +10,7 @@ from typing import TypedDict
 from calibration.anchor_file import ANCHOR_SUFFIX, read_anchor
 from calibration.engine_profiles import EngineProfile, engine_profile, profile_names
 from calibration.hardware import Gpu, gpu, gpu_aliases, gpu_names
+from calibration.kernels.expert_parallel import ExpertParallelLayers
 from calibration.kernels.model_kernels import Deployment, ModelKernels
 from calibration.kernels.roofline_file import roofline_file
 from calibration.kernels.what_if import MachineScale
@@ -19,15 +20,22 @@ from calibration.model_work import model_work
 from calibration.models import model
 from calibration.pack_format import sha256
 from calibration.tables import DATA_DIR, KernelTables, load_tables
+from sim.build_rebalance import fresh_pricer, placed_experts
 from sim.config import Config, check_names
+from sim.config_errors import ConfigKeyError
 from sim.energy import PowerModel
 from sim.engine import Engine
 from sim.errors import ConfigError
 from sim.input_file import read_bytes
 from sim.model_work import ModelWork
+from sim.placed_cost import PlacedStepCostModel
+from sim.placed_parts import PlacedStepParts
+from sim.placement import PLACEMENTS
+from sim.rebalance import RebalancingPricer
 from sim.routers import ROUTERS
 from sim.schedulers import SCHEDULERS, SchedulerOptions
 from sim.shell.cluster import Cluster
+from sim.step import StepPricer
 from sim.step_cost import HostTimes, StepCostModel
 from sim.step_parts import StepParts
 from sim.view import EngineLimits
@@ -55,6 +63,8 @@ class Machine:
         tables: Whose kernels the tables time, such as "vllm 0.24.0".
         calibration_sha256: Hash of what prices a plan: kernel tables, MoE rooflines,
             engine profile, GPU and routing skew.
+        fresh_pricer: Gives a replica a pricer of its own, where experts move or topics
+            change; None where ``pricer`` serves all.
     """
 
     model: ModelShape
@@ -64,11 +74,12 @@ class Machine:
     kv_dtype: str
     kernels: ModelKernels
     pricer: StepCostModel
-    parts: StepParts
+    parts: StepParts | None
     power: PowerModel
     num_blocks: int
     tables: str
     calibration_sha256: str
+    fresh_pricer: Callable[[], RebalancingPricer] | None = None
 
 
 class _Ingredients(TypedDict):
@@ -109,6 +120,7 @@ def check_registered(config: Config) -> None:
         profiles=(*profile_names(), *_anchored(config)),
         gpus=(*gpu_names(), *gpu_aliases()),
         routers=ROUTERS,
+        placements=PLACEMENTS,
     )
 
 
@@ -165,13 +177,32 @@ def build_cluster(
     router = ROUTERS[config.parallel.router]()
     return Cluster(
         engines,
-        what_if_pricer(config, machine.pricer, machine.power),
+        _pricers(config, machine),
         router,
         workload.max_concurrency,
         machine.profile.frontend_ns,
         fast_forward=fast_forward,
         detailed=detailed,
     )
+
+
+def _pricers(config: Config, machine: Machine) -> StepPricer | list[StepPricer]:
+    """One pricer for all replicas, or one each where experts move.
+
+    Raises:
+        ConfigKeyError: If a power cap cannot be met, or is set with experts that move.
+    """
+    fresh = machine.fresh_pricer
+    if fresh is None:
+        return what_if_pricer(config, machine.pricer, machine.power)
+    cap_w = config.cluster.power_cap_w
+    if cap_w is not None:
+        raise ConfigKeyError(
+            "cluster.power_cap_w",
+            cap_w,
+            "must be none with moe.rebalance_interval or moe.topic_period_s",
+        )
+    return [fresh() for _ in range(config.parallel.replicas)]
 
 
 def build_machine(config: Config, profile: EngineProfile | None = None) -> Machine:
@@ -200,10 +231,14 @@ def build_machine(config: Config, profile: EngineProfile | None = None) -> Machi
         kv_dtype=kv_dtype,
         tp=tp,
         ep=config.parallel.expert_parallel_size,
+        dp=config.parallel.data_parallel_size,
+        expert_copies=1.0 + config.moe.redundant_experts / max(shape.num_experts, 1),
+        contexts_everywhere=config.moe.communication == "context_coherent",
     )
     kernels = _kernels(config, tables, device, deployment, profile)
-    power = _power(device, dtype, tp)
+    power = _power(device, dtype, deployment.gpus)
     skew = _skew(config, shape)
+    placed = placed_experts(config, kernels, tables, device, deployment, skew)
     ingredients: _Ingredients = {
         "kernels": kernels,
         "coverage": (
@@ -218,6 +253,21 @@ def build_machine(config: Config, profile: EngineProfile | None = None) -> Machi
         "padded": profile.padded,
         "kernel_factor": profile.kernel_factor,
     }
+
+    def placed_model(layers: ExpertParallelLayers) -> PlacedStepCostModel:
+        return PlacedStepCostModel(
+            expert_layers=layers,
+            attention_ranks=deployment.dp,
+            power=power,
+            **ingredients,
+        )
+
+    pricer = (
+        StepCostModel(**ingredients, power=power)
+        if placed is None
+        else placed_model(placed.layers)
+    )
+    fresh = fresh_pricer(config, placed, placed_model, power)
     return Machine(
         model=shape,
         gpu=device,
@@ -225,13 +275,23 @@ def build_machine(config: Config, profile: EngineProfile | None = None) -> Machi
         dtype=dtype,
         kv_dtype=kv_dtype,
         kernels=kernels,
-        pricer=StepCostModel(**ingredients, power=power),
-        parts=StepParts(**ingredients),
+        pricer=pricer,
+        parts=_parts(pricer, ingredients) if fresh is None else None,
         power=power,
+        fresh_pricer=fresh,
         num_blocks=_num_blocks(config, what_if_memory(config, device), deployment),
         tables=tables.version,
-        calibration_sha256=_calibration_hash(kernels.packs, profile, device, skew),
+        calibration_sha256=_calibration_hash(
+            kernels.packs, profile, device, f"{skew!r}{placed.sha256 if placed else ''}"
+        ),
     )
+
+
+def _parts(pricer: StepCostModel, ingredients: _Ingredients) -> StepParts:
+    """The split of an iteration into its kernels, as ``pricer`` prices it."""
+    if isinstance(pricer, PlacedStepCostModel):
+        return PlacedStepParts(model=pricer, **ingredients)
+    return StepParts(**ingredients)
 
 
 def _limits(config: Config, shape: ModelShape) -> EngineLimits:
@@ -314,9 +374,9 @@ def _calibration_hash(
     packs: tuple[KernelTables, ...],
     profile: EngineProfile,
     device: Gpu,
-    skew: RoutingSkew,
+    routing: str,
 ) -> str:
     rooflines = sha256(read_bytes(roofline_file(packs[0].data_dir)))
-    values = (repr(profile), repr(device), repr(skew))
+    values = (repr(profile), repr(device), routing)
     text = "\n".join((*(pack.sha256 for pack in packs), rooflines, *values))
     return sha256(text.encode())

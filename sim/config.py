@@ -55,6 +55,7 @@ class Config(Section):
         _check_parallel(self)
         _check_engine(self.engine)
         _check_workload(self.workload)
+        _check_moe(self)
         return self
 
     def resolved(self) -> Config:
@@ -88,6 +89,7 @@ def check_names(
     profiles: Collection[str],
     gpus: Collection[str],
     routers: Collection[str],
+    placements: Collection[str],
 ) -> None:
     """Refuse a name that no registry holds.
 
@@ -99,6 +101,7 @@ def check_names(
         ("parallel.router", config.parallel.router, routers),
         ("engine.scheduler", config.engine.scheduler, schedulers),
         ("calibration.profile", config.calibration.profile, profiles),
+        ("moe.placement", config.moe.placement, placements),
         ("workload.dataset", config.workload.dataset, datasets),
     ):
         if name not in known:
@@ -116,19 +119,37 @@ def _check_parallel(config: Config) -> None:
             f"must be <= cluster.gpus_per_node ({cluster.gpus_per_node})",
             ("cluster.gpus_per_node",),
         )
-    if ep not in (1, tp):
+    gpus = parallel.gpus_per_replica
+    if ep not in (1, gpus):
+        times = " * parallel.data_parallel_size" if gpus != tp else ""
         raise ConfigKeyError(
             "parallel.expert_parallel_size",
             ep,
-            f"must be 1 or equal to parallel.tensor_parallel_size ({tp})",
-            ("parallel.tensor_parallel_size",),
+            f"must be 1 or equal to parallel.tensor_parallel_size{times} ({gpus})",
+            ("parallel.tensor_parallel_size", "parallel.data_parallel_size"),
+        )
+    if parallel.data_parallel_size > 1 and ep != gpus:
+        raise ConfigKeyError(
+            "parallel.data_parallel_size",
+            parallel.data_parallel_size,
+            f"needs parallel.expert_parallel_size = {gpus}",
+            ("parallel.expert_parallel_size",),
+        )
+    if gpus > cluster.gpus_per_node and gpus % cluster.gpus_per_node:
+        raise ConfigKeyError(
+            "parallel.data_parallel_size",
+            parallel.data_parallel_size,
+            f"makes {gpus} GPUs, which must fill nodes of {cluster.gpus_per_node}",
+            ("cluster.gpus_per_node",),
         )
     room = cluster.nodes * (cluster.gpus_per_node // tp)
+    if gpus != tp:
+        room = cluster.nodes * cluster.gpus_per_node // gpus
     if parallel.replicas > room:
         raise ConfigKeyError(
             "parallel.replicas",
             parallel.replicas,
-            f"must be <= {room}, as many replicas of {tp} GPUs as the nodes hold",
+            f"must be <= {room}, as many replicas of {gpus} GPUs as the nodes hold",
             (
                 "parallel.tensor_parallel_size",
                 "cluster.nodes",
@@ -149,6 +170,49 @@ def _check_engine(engine: EngineConfig) -> None:
             f"must be >= engine.max_num_seqs ({engine.max_num_seqs}) "
             f"with {CHUNKED_PREFILL}",
             ("engine.max_num_seqs", "engine.scheduler"),
+        )
+
+
+def _check_moe(config: Config) -> None:
+    """What places experts needs experts that are whole, on several GPUs."""
+    moe, parallel = config.moe, config.parallel
+    if moe.affinity is not None and moe.statistics is not None:
+        raise ConfigKeyError(
+            "moe.affinity", moe.affinity, 'must be "none" with moe.statistics'
+        )
+    whole = parallel.expert_parallel_size > 1
+    for key, value in (
+        ("placement", moe.placement),
+        ("statistics", moe.statistics),
+        ("affinity", moe.affinity),
+        ("communication", moe.communication),
+        ("redundant_experts", moe.redundant_experts),
+        ("rebalance_interval", moe.rebalance_interval),
+        ("topics", moe.topics),
+    ):
+        if not whole and value != MoeConfig.model_fields[key].default:
+            gpus = parallel.gpus_per_replica
+            raise ConfigKeyError(
+                f"moe.{key}",
+                value,
+                "needs whole experts on several GPUs: parallel.expert_parallel_size"
+                f" = {gpus if gpus > 1 else 'the GPUs of a replica'}, not 1",
+                ("parallel.expert_parallel_size",),
+            )
+    if moe.topic_period_s is not None and moe.topics == 1:
+        raise ConfigKeyError(
+            "moe.topic_period_s", moe.topic_period_s, "needs moe.topics > 1"
+        )
+    if moe.topics > 1 and (moe.affinity is not None or moe.statistics != "preset"):
+        raise ConfigKeyError("moe.topics", moe.topics, 'needs moe.statistics "preset"')
+    tp = parallel.tensor_parallel_size
+    if moe.communication == "context_coherent" and tp > 1:
+        raise ConfigKeyError(
+            "moe.communication",
+            moe.communication,
+            f"needs parallel.tensor_parallel_size = 1, not {tp}, and"
+            " parallel.data_parallel_size: every GPU attends for any token",
+            ("parallel.tensor_parallel_size",),
         )
 
 

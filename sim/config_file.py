@@ -196,7 +196,8 @@ def _absolute(key: str, value: object, folder: Path) -> object:
     """Absolute paths, so that a written configuration runs from any folder."""
     if not isinstance(value, str) or not value:
         return value
-    is_trace = key in ("workload.path", "calibration.data_dir") and value != "none"
+    paths = ("workload.path", "calibration.data_dir", "moe.statistics")
+    is_trace = key in paths and value not in ("none", "preset")
     is_model = key == "model.name" and value.endswith(".json")
     is_anchor = key == "calibration.profile" and value.endswith(".toml")
     if not (is_trace or is_model or is_anchor) or os.path.isabs(value):

@@ -10,11 +10,14 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from sim.config_fields import (
+    Affinity,
     BlockTokens,
     Burstiness,
     CacheTokens,
     Count,
+    Extra,
     Fraction,
+    Gain,
     Milliseconds,
     Name,
     OrNone,
@@ -104,10 +107,17 @@ class ParallelConfig(Section):
     tensor_parallel_size: Count = Field(
         default=2, description="GPUs of one replica; they share a node."
     )
+    data_parallel_size: Count = Field(
+        default=1,
+        description="Data-parallel ranks of attention in one replica, each of "
+        "tensor_parallel_size GPUs; requests are spread evenly over them. Over 1 for "
+        "mixture-of-experts models only.",
+    )
     expert_parallel_size: Count = Field(
         default=1,
         description="1 splits every expert over the replica's GPUs; "
-        "tensor_parallel_size spreads whole experts over them, as vLLM does.",
+        "tensor_parallel_size * data_parallel_size spreads whole experts over them, as "
+        "vLLM does.",
     )
     replicas: Replicas = Field(default=1, description="Copies of the model.")
     router: Name = Field(
@@ -115,6 +125,11 @@ class ParallelConfig(Section):
         description="How requests are spread over replicas.",
         examples=["round-robin", "least-outstanding-requests"],
     )
+
+    @property
+    def gpus_per_replica(self) -> int:
+        """GPUs of one replica."""
+        return self.tensor_parallel_size * self.data_parallel_size
 
 
 class EngineConfig(Section):
@@ -183,6 +198,64 @@ class MoeConfig(Section):
         default=None,
         description="Lognormal sigma of expert popularity among tokens of different "
         "requests; none is the model's.",
+    )
+
+    placement: Name = Field(
+        default="linear",
+        description="Strategy that places experts on the GPUs of an expert-parallel "
+        "replica; any but linear is fitted to the routing statistics.",
+        examples=["linear", "eplb", "exflow", "joint"],
+    )
+    statistics: Annotated[Name | None, OrNone] = Field(
+        default=None,
+        description='Routing statistics: a file as of servescope place, or "preset" '
+        "for the model's; none is the imbalance of the kernel tables with placement "
+        "linear, and the preset with others.",
+        examples=["STATS.json", "preset"],
+    )
+    affinity: Annotated[Affinity | None, OrNone] = Field(
+        default=None,
+        description="Strength lambda of planted inter-layer affinity, in place of "
+        "statistics; popularity is then lognormal of decode_skew.",
+    )
+    communication: Literal["tp_allreduce", "ep_home", "context_coherent"] = Field(
+        default="tp_allreduce",
+        description="How tokens meet their experts: all ranks have all tokens; "
+        "dispatch to experts and combine at home; or stay where the expert was, with "
+        "every context on every GPU (ExFlow).",
+    )
+    dispatch_dtype: Literal["bfloat16", "fp8"] = Field(
+        default="bfloat16", description="Type of dispatched states (DeepEP: fp8)."
+    )
+    redundant_experts: Extra = Field(
+        default=0, description="Further slots per layer for copies (placement eplb)."
+    )
+    topics: Count = Field(
+        default=1,
+        description="Topics of the workload, each with its own popular experts "
+        "(statistics of a preset).",
+    )
+    topic_period_s: Annotated[Seconds | None, OrNone] = Field(
+        default=None,
+        description="Seconds after which the next topic begins; none stays with the "
+        "first, to which the placement is fitted.",
+    )
+    rebalance_interval: Annotated[Count | None, OrNone] = Field(
+        default=None,
+        description="Iterations after which experts may be placed anew; none never.",
+    )
+    rebalance_window: Count = Field(
+        default=1000, description="Iterations whose tokens decide (vLLM: window_size)."
+    )
+    rebalance_min_gain: Gain = Field(
+        default=0.02, description="Least relative fall of max/mean load worth a move."
+    )
+    rebalance_mode: Literal["blocking", "async"] = Field(
+        default="async",
+        description="Serving stops while experts move, or transfers overlap with it.",
+    )
+    rebalance_layers_per_step: Count = Field(
+        default=1, description="Layers that move in an iteration, mode async."
     )
 
 

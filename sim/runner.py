@@ -24,6 +24,7 @@ from sim.build import (
 from sim.checks import run_checker
 from sim.checks.results import Finished, check_result
 from sim.config import Config
+from sim.errors import ConfigError
 from sim.recording import Recording
 from sim.results import RunResult, run_result
 from workloads.workload import Workload
@@ -73,9 +74,15 @@ def run_prepared(
         recording: How much to keep; the numbers are the same.
 
     Raises:
+        ConfigError: If a trace is asked of experts that move.
         SimulationError: If the scheduler or the engine breaks an invariant.
     """
     config, machine, workload = prepared.config, prepared.machine, prepared.workload
+    if trace and machine.parts is None:
+        raise ConfigError(
+            "--trace: experts that move or topics that change leave no kernel split;"
+            " allowed: without moe.rebalance_interval and moe.topic_period_s"
+        )
     kept = Recording.ITERATIONS if check or trace else recording
     cluster = build_cluster(config, machine, workload, detailed=kept.iterations)
     observer = run_checker() if check else None

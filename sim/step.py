@@ -105,6 +105,15 @@ class StepPricer(Protocol):
 
 
 @runtime_checkable
+class ClockedPricer(StepPricer, Protocol):
+    """Prices plans by what happened before and when; its own for each replica."""
+
+    def begin(self, start_ns: int) -> None:
+        """An iteration starts now; :meth:`price` follows."""
+        ...
+
+
+@runtime_checkable
 class DecodePricer(StepPricer, Protocol):
     """Also prices iterations that only decode, many at a time."""
 

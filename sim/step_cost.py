@@ -52,7 +52,7 @@ _MOST_KEPT: Final = 1 << 15
 """Costs kept of one kind; beyond, all are forgotten, so that memory stays bounded."""
 
 
-class _RowCost(NamedTuple):
+class RowCost(NamedTuple):
     """What layers or a whole iteration cost for their rows, attention apart."""
 
     ns: int
@@ -149,8 +149,8 @@ class StepCostModel:
         self._padded = padded
         self._power = power
         self._kernel_factor = kernel_factor
-        self._layers: dict[tuple[object, ...], _RowCost] = {}
-        self._rows: dict[tuple[object, ...], _RowCost] = {}
+        self._layers: dict[tuple[object, ...], RowCost] = {}
+        self._rows: dict[tuple[object, ...], RowCost] = {}
         self._prefill: dict[tuple[object, ...], _Attention] = {}
         self._decodes = StepPlan((LayerSpan(0, work.num_layers),))
 
@@ -262,7 +262,7 @@ class StepCostModel:
             self._work.num_layers * host.per_layer_ns + decoding * host.per_sequence_ns
         )
 
-    def _rows_of(self, plan: StepPlan, decoding: int) -> _RowCost:
+    def _rows_of(self, plan: StepPlan, decoding: int) -> RowCost:
         """All of an iteration but attention, which depends on few numbers only."""
         spans = plan.spans
         decoding = decoding if spans[0].decode else 0
@@ -273,11 +273,49 @@ class StepCostModel:
         key: tuple[object, ...] = (decoding, len(spans[0].prefill), *layers.items())
         if len(self._work.kinds) > 1:
             key += self._other_kinds(spans)
+        return self._kept_rows(key, plan, decoding)
+
+    def _kept_rows(
+        self, key: tuple[object, ...], plan: StepPlan, decoding: int
+    ) -> RowCost:
         known = self._rows.get(key)
         if known is None:
             _bound(self._rows)
             known = self._rows[key] = self._sum_rows(plan, decoding)
         return known
+
+    # What an expert-parallel group does otherwise (sim.placed_cost) hangs on these.
+
+    def share(self, number: int) -> int:
+        """Requests or tokens of the attention rank that has most."""
+        return number
+
+    def share_many(self, numbers: Int64) -> Int64:
+        """The same of many numbers."""
+        return numbers
+
+    def rank_rows(self, decoding: int, chunks: tuple[int, ...]) -> int:
+        """Rows of that rank."""
+        return decoding + sum(chunks)
+
+    def reductions(self, kind: LayerKind) -> int:
+        """All-reduces of a layer."""
+        return self._work.reductions
+
+    def _experts(
+        self, kind: LayerKind, decoding: int, chunks: tuple[int, ...], run: int
+    ) -> tuple[Timed, float]:
+        """Time of a layer's routed experts, and how many are touched."""
+        if kind.leading:
+            return Timed(0), 0.0
+        touched = self._coverage.touched(decoding, chunks) if self._coverage else 0.0
+        return self._kernels.experts(run, touched), touched
+
+    def prefill_timed(
+        self, chunks: tuple[tuple[int, int], ...], *, windowed: bool
+    ) -> Timed:
+        """Attention of a layer's (prefix, tokens) chunks."""
+        return self._kernels.prefill_attention(chunks, windowed=windowed)
 
     def _other_kinds(self, spans: Sequence[LayerSpan]) -> tuple[object, ...]:
         """Layers of all kinds but the first, with what runs through them."""
@@ -288,7 +326,7 @@ class StepCostModel:
             if (layers := kind.layers(span.first, span.last))
         )
 
-    def _sum_rows(self, plan: StepPlan, decoding: int) -> _RowCost:
+    def _sum_rows(self, plan: StepPlan, decoding: int) -> RowCost:
         parts = [self._head(plan, decoding)]
         for span in plan.spans:
             tokens = tuple(chunk.tokens for chunk in span.prefill)
@@ -297,12 +335,12 @@ class StepCostModel:
             for kind in self._work.kinds:
                 if layers := kind.layers(span.first, span.last):
                     layer = self._layer(kind, decoding, tokens)
-                    parts.append(_RowCost(*(layers * value for value in layer)))
-        return _RowCost(*map(sum, zip(*parts, strict=True)))
+                    parts.append(RowCost(*(layers * value for value in layer)))
+        return RowCost(*map(sum, zip(*parts, strict=True)))
 
     def _layer(
         self, kind: LayerKind, decoding: int, chunks: tuple[int, ...]
-    ) -> _RowCost:
+    ) -> RowCost:
         """One layer for decodes and chunks of prompts, attention apart."""
         key = (kind.leading, decoding, chunks)
         known = self._layers.get(key)
@@ -313,24 +351,21 @@ class StepCostModel:
 
     def _layer_cost(
         self, kind: LayerKind, decoding: int, chunks: tuple[int, ...]
-    ) -> _RowCost:
+    ) -> RowCost:
         kernels, work = self._kernels, self._work
         rows = decoding + sum(chunks)
-        run, graph = self._padded(rows)
+        run, graph = self._padded(self.rank_rows(decoding, chunks))
         reduce = kernels.all_reduce(run, graph=graph)
-        touched, experts = 0.0, Timed(0)
-        if not kind.leading:
-            if self._coverage:
-                touched = self._coverage.touched(decoding, chunks)
-            experts = kernels.experts(run, touched)
+        experts, touched = self._experts(kind, decoding, chunks, run)
         timed = (
             kernels.linear(run, leading=kind.leading),
             kernels.elementwise(run, leading=kind.leading),
             experts,
         )
-        wait_ns = work.reductions * reduce.ns
-        outside = work.reductions * reduce.extrapolated_ns
-        return _RowCost(
+        reductions = self.reductions(kind)
+        wait_ns = reductions * reduce.ns
+        outside = reductions * reduce.extrapolated_ns
+        return RowCost(
             ns=sum(t.ns for t in timed) + wait_ns,
             wait_ns=wait_ns,
             extrapolated_ns=sum(t.extrapolated_ns for t in timed) + outside,
@@ -339,11 +374,11 @@ class StepCostModel:
             expert_weight_bytes=round(touched * work.expert_bytes),
             other_weight_bytes=kind.weight_bytes,
             activation_bytes=rows * kind.row_activation_bytes,
-            link_bytes=rows * work.reductions * work.all_reduce_bytes,
+            link_bytes=rows * reductions * work.all_reduce_bytes,
             flops=rows * kind.row_flops,
         )
 
-    def _head(self, plan: StepPlan, decoding: int) -> _RowCost:
+    def _head(self, plan: StepPlan, decoding: int) -> RowCost:
         """Embedding where layer 0 runs, LM head on decodes and prompts' last tokens.
 
         The engines modelled compute logits for every prompt in the batch in every
@@ -353,14 +388,14 @@ class StepCostModel:
         kernels, work = self._kernels, self._work
         rows = decoding + sum(chunk.tokens for chunk in plan.spans[0].prefill)
         logit_rows = decoding + sum(len(span.prefill) for span in plan.spans)
-        run, graph = self._padded(rows) if rows else (0, True)
-        waits = [kernels.gather_logits(logit_rows)]
+        run, graph = self._padded(self.share(rows)) if rows else (0, True)
+        waits = [kernels.gather_logits(self.share(logit_rows))]
         if rows:
             waits.append(kernels.all_reduce(run, graph=graph))
-        head = kernels.head(run, logit_rows)
+        head = kernels.head(run, self.share(logit_rows))
         wait_ns = sum(timed.ns for timed in waits)
         outside = sum(timed.extrapolated_ns for timed in (head, *waits))
-        return _RowCost(
+        return RowCost(
             ns=head.ns + wait_ns,
             wait_ns=wait_ns,
             extrapolated_ns=outside,
@@ -390,7 +425,7 @@ class StepCostModel:
         work = self._work
         for layers, window in self._window_groups(0, work.num_layers):
             timed = self._kernels.decode_attention(
-                decoding, context_tokens, windowed=window > 0
+                self.share(decoding), self.share(context_tokens), windowed=window > 0
             )
             ns += layers * timed.ns
             outside += layers * timed.extrapolated_ns
@@ -423,7 +458,7 @@ class StepCostModel:
         work = self._work
         ns = outside = kv_bytes = activation_bytes = flops = 0
         for layers, window in groups:
-            timed = self._kernels.prefill_attention(chunks, windowed=window > 0)
+            timed = self.prefill_timed(chunks, windowed=window > 0)
             ns += layers * timed.ns
             outside += layers * timed.extrapolated_ns
             for prefix, tokens in chunks:
@@ -451,7 +486,7 @@ class StepCostModel:
         """Of layers of one attention window."""
         work = self._work
         each_ns, beyond = self._kernels.decode_attention_many(
-            decoding, contexts, windowed=window > 0
+            self.share(decoding), self.share_many(contexts), windowed=window > 0
         )
         ns = layers * each_ns
         seen = np.minimum(contexts, decoding * window) if window else contexts

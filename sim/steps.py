@@ -56,7 +56,7 @@ def middle_window(records: Sequence[RequestRecord]) -> Window:
 def steps_frame(
     logs: Sequence[IterationLog],
     records: Sequence[RequestRecord],
-    parts: StepParts,
+    parts: StepParts | None,
     num_layers: int,
     window: Window | None = None,
 ) -> pd.DataFrame:
@@ -65,7 +65,8 @@ def steps_frame(
     Args:
         logs: Iterations of each replica.
         records: Requests of the run.
-        parts: Splits an iteration into kernels.
+        parts: Splits an iteration into kernels; None where no pure split exists
+            (experts that move), which gives no rows.
         num_layers: Layers of the model.
         window: Only iterations that start in it; None for all.
 
@@ -76,6 +77,8 @@ def steps_frame(
         time of each part. Parts outside the layers stand in the first span of the
         iteration; all parts of an iteration add up to ``end_ns - start_ns``.
     """
+    if parts is None:
+        return pd.DataFrame(columns=list(STEP_COLUMNS))
     rows = [
         row
         for replica, log in enumerate(logs)

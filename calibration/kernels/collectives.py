@@ -75,6 +75,15 @@ class Collectives:
         return Timed(ns, ns if timed.extrapolated_ns else 0)
 
 
+def nccl_curve(tables: KernelTables, num_gpus: int, op_name: str) -> LogLogCurve:
+    """Time of an NCCL collective against the bytes of its message.
+
+    Raises:
+        ConfigError: If it was not profiled for this group size.
+    """
+    return _curve(tables, "nccl", num_gpus, op_name=op_name)
+
+
 def _curve(tables: KernelTables, table: str, num_gpus: int, **keys: str) -> LogLogCurve:
     rows = tables.select(table, num_gpus=num_gpus, **keys)
     if not rows["latency_ns"].size:

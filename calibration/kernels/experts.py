@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from calibration.kernels.interpolate import LogLogCurve
 from calibration.kernels.moe_roofline import BYTES_PER_EXPERT_WEIGHT, MoeSlice
@@ -12,6 +13,7 @@ from calibration.kernels.roofline_file import fitted_roofline, synthetic_loads
 from calibration.tables import KernelTables
 from sim.kernel_times import Timed
 
+Float = npt.NDArray[np.float64]
 TABLE_LAW = "power_law_1.2"
 """Routing of the rows used: ``balanced`` rows touch up to twice the experts of real
 decode batches."""
@@ -88,6 +90,43 @@ class Experts:
         if timed is None:
             timed = self._memo[key] = self._compute(tokens, touched)
         return timed
+
+    def on_ranks(self, tokens: int, touched: Float, pairs: Float) -> tuple[Float, bool]:
+        """Times in ns of ranks with their own loads, and whether they extrapolate.
+
+        The table's time for ``tokens`` at its own hottest rank, times roofline(the
+        rank's load) / roofline(the table's); every touched expert pads as many rows as
+        in the table.
+
+        Args:
+            tokens: Tokens of all ranks.
+            touched: Experts each rank touches, any shape.
+            pairs: Token-expert pairs of each rank, same shape.
+        """
+        large = tokens > self._slice.num_experts
+        factors = self._inefficiency if large else Inefficiency()
+        if self._curve is None:
+            return self._many(touched, pairs, pairs, factors), True
+        inside = min(float(tokens), self._last)
+        base_touched, padded, base_pairs = self._loads.at(inside)
+        base = self._bound(base_touched, padded, base_pairs)
+        padding = max(padded - base_pairs, 0.0) / max(base_touched, 1e-9)
+        rows = pairs + touched * padding
+        actual = self._many(touched, rows, pairs, factors)
+        times: Float = self._curve.at(inside).ns * actual / base
+        return times, tokens > self._last
+
+    def _many(
+        self, touched: Float, padded: Float, pairs: Float, factors: Inefficiency
+    ) -> Float:
+        per_expert = self._slice.weight_bytes(1.0, self._width)
+        return self._roofline.at_many(
+            touched * per_expert,
+            padded * self._slice.flops(1.0),
+            pairs * self._slice.activation_bytes(1.0),
+            memory=factors.memory,
+            compute=factors.compute,
+        )
 
     def work(self, tokens: int, touched: float) -> tuple[float, float]:
         """HBM bytes of weights and FLOPs on one rank, at even load."""

@@ -41,7 +41,10 @@ class Deployment:
         dtype: Weight format, "bfloat16", "fp8" or "mxfp4".
         kv_dtype: KV cache format, "bfloat16" or "fp8".
         tp: Tensor-parallel size.
-        ep: Expert-parallel size, 1 or ``tp``.
+        ep: Expert-parallel size, 1 or all GPUs.
+        dp: Data-parallel ranks of attention, of ``tp`` GPUs each.
+        expert_copies: Slots per expert, over 1 with redundant experts.
+        contexts_everywhere: Every data-parallel rank holds every request's KV.
     """
 
     model: ModelShape
@@ -49,6 +52,14 @@ class Deployment:
     kv_dtype: str
     tp: int
     ep: int
+    dp: int = 1
+    expert_copies: float = 1.0
+    contexts_everywhere: bool = False
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of a replica."""
+        return self.tp * self.dp
 
 
 class ModelKernels:
@@ -76,7 +87,7 @@ class ModelKernels:
         scale: MachineScale,
     ) -> None:
         model, tp, dtype = deployment.model, deployment.tp, deployment.dtype
-        _check_split(model, tp, deployment.ep)
+        _check_split(deployment)
         self._model = model
         self._scale = scale
         self.tp = tp
@@ -107,6 +118,22 @@ class ModelKernels:
         self._experts = _experts(tables, deployment, profile) if model.is_moe else None
         self._linear: dict[tuple[int, bool], Timed] = {}
         self._last_prefill: dict[bool, tuple[Sequence[tuple[int, int]], Timed]] = {}
+
+    @property
+    def scale(self) -> MachineScale:
+        """What-if factors on the machine."""
+        return self._scale
+
+    @property
+    def routed_experts(self) -> Experts:
+        """Kernel of the routed experts.
+
+        Raises:
+            ConfigError: If the model is dense.
+        """
+        if self._experts is None:
+            raise ConfigError(f"{self._model.name} has no experts to place")
+        return self._experts
 
     def linear(self, rows: int, *, leading: bool = False) -> Timed:
         """Attention projections, router, shared and dense FFN of one layer."""
@@ -258,7 +285,7 @@ def _attention(
 def _experts(
     tables: KernelTables, deployment: Deployment, profile: EngineProfile
 ) -> Experts:
-    model, moe_tp = deployment.model, deployment.tp // deployment.ep
+    model, moe_tp = deployment.model, deployment.gpus // deployment.ep
     moe_slice = MoeSlice(
         model.hidden_size,
         model.moe_intermediate_size,
@@ -284,7 +311,8 @@ def _holds(tables: KernelTables, table: str, dtype: str) -> bool:
     return known and bool((tables.columns(table)["dtype"] == dtype).any())
 
 
-def _check_split(model: ModelShape, tp: int, ep: int) -> None:
+def _check_split(deployment: Deployment) -> None:
+    model, tp, ep = deployment.model, deployment.tp, deployment.ep
     key = f"parallel.tensor_parallel_size = {tp}"
     if model.num_heads % tp:
         raise ConfigError(
@@ -296,7 +324,7 @@ def _check_split(model: ModelShape, tp: int, ep: int) -> None:
             f" {model.num_kv_heads} KV heads of {model.name}"
         )
     width = model.moe_intermediate_size if model.is_moe else model.intermediate_size
-    if width % (tp // ep):
+    if width % (deployment.gpus // ep):
         raise ConfigError(f"{key}: must divide the FFN width {width} of {model.name}")
     for width in (model.intermediate_size, model.shared_intermediate_size):
         if width % tp:

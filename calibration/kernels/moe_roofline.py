@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+import numpy as np
+import numpy.typing as npt
+
 from calibration.model_shape import BITS_PER_WEIGHT
 
 BYTES_PER_EXPERT_WEIGHT: Mapping[str, float] = MappingProxyType(
@@ -56,6 +59,24 @@ class MoeRoofline:
         arithmetic = compute * flops / self.flops_per_ns
         bound: float = (weights**self.q + arithmetic**self.q) ** (1.0 / self.q)
         return self.t0_ns + bound + activation_bytes / self.activation_bytes_per_ns
+
+    def at_many(
+        self,
+        weight_bytes: npt.NDArray[np.float64],
+        flops: npt.NDArray[np.float64],
+        activation_bytes: npt.NDArray[np.float64],
+        *,
+        memory: float,
+        compute: float,
+    ) -> npt.NDArray[np.float64]:
+        """What :meth:`at` gives, for arrays."""
+        weights = memory * weight_bytes / self.bytes_per_ns
+        arithmetic = compute * flops / self.flops_per_ns
+        bound = (weights**self.q + arithmetic**self.q) ** (1.0 / self.q)
+        times: npt.NDArray[np.float64] = (
+            self.t0_ns + bound + activation_bytes / self.activation_bytes_per_ns
+        )
+        return times
 
 
 @dataclass(frozen=True, slots=True)

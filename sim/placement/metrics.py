@@ -71,28 +71,30 @@ def traffic(following: Float, shares: Float) -> Float:
 def reach(stats: RoutingStats, shares: Float) -> Float:
     """Probability that a token needs an expert on each GPU, shape (L, G).
 
-    Of k draws, one after the other without replacement; exact to first order. Where
-    co-activation is known, pairs on one GPU beyond what independent draws would give
-    make GPUs rarer in proportion.
+    k draws without replacement, exact for uniform popularity: draw i misses a GPU of
+    load share w with probability 1 - w / (1 - i/E). A GPU is needed at least as often
+    as its most popular expert. Where co-activation is known, the pairs a token has on
+    one GPU, against those of independent draws, scale how many sends are saved.
     """
     k, experts = stats.top_k, stats.num_experts
     pi = np.minimum(k * stats.load, 1.0)
-    missed = np.exp(
-        np.einsum("le,leg->lg", np.log1p(-np.minimum(pi, 0.999999)), shares)
-    )
-    needed: Float = 1.0 - missed
-    if stats.coactivation is None or k == 1 or experts == 1:
+    share = gpu_loads(stats, shares)
+    missed = np.ones_like(share)
+    for drawn in range(k):
+        missed *= np.maximum(1.0 - share / (1.0 - drawn / experts), 0.0)
+    popular = (pi[:, :, None] * shares).max(axis=1)
+    needed: Float = np.clip(np.maximum(1.0 - missed, popular), 0.0, 1.0)
+    if stats.coactivation is None or k == 1:
         return needed
     pairs = k * (k - 1) / 2
     together = np.einsum("lig,lij,ljg->lg", shares, stats.coactivation, shares)
-    # Of n experts on a GPU, 1 is needed and each further one is a pair saved: with few
-    # per GPU, needed = mean - pairs + ...; the factor is taken from independent draws.
-    mean = np.einsum("le,leg->lg", pi, shares)
+    mean = k * share
     own = np.einsum("le,leg->lg", pi**2, shares**2)
     chance = np.maximum((mean**2 - own) / 2, 1e-12)
     ratio = np.clip(pairs * together / chance, 0.05, 20.0)
-    saved = np.minimum((mean - needed) * ratio, mean * (1.0 - 1.0 / k))
-    bounded: Float = np.clip(mean - saved, mean / k, np.minimum(mean, 1.0))
+    saved = np.maximum(mean - needed, 0.0) * ratio
+    least = np.maximum(mean / k, popular)
+    bounded: Float = np.clip(mean - saved, least, np.minimum(mean, 1.0))
     return bounded
 
 

@@ -52,12 +52,14 @@ class Cluster:
     in ``vllm bench serve``. Without ``fast_forward`` every iteration is planned and
     priced on its own, which changes nothing but the time it takes. Without
     ``detailed`` the logs keep no row per iteration.
+
+    Replicas share one pricer, or have one each where pricing has a state.
     """
 
     def __init__(
         self,
         engines: Sequence[Engine],
-        pricer: StepPricer,
+        pricer: StepPricer | Sequence[StepPricer],
         router: Router,
         max_concurrency: int | None = None,
         frontend_ns: int = 0,
@@ -73,17 +75,18 @@ class Cluster:
         self._held: deque[RequestRecord] = deque()
         self._records = RecordTable(())
         self._on_done: Callable[[], None] = lambda: None
+        pricers = pricer if isinstance(pricer, Sequence) else [pricer] * len(engines)
         self._replicas = [
             Replica(
                 self._clock,
                 engine,
-                pricer,
+                own,
                 self._finished,
                 index=index,
                 fast_forward=fast_forward,
                 detailed=detailed,
             )
-            for index, engine in enumerate(engines)
+            for index, (engine, own) in enumerate(zip(engines, pricers, strict=True))
         ]
         self._observer: Observer | None = None
 

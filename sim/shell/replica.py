@@ -14,7 +14,7 @@ from sim.iteration_log import IterationLog
 from sim.plan import StepPlan
 from sim.request import RequestRecord
 from sim.shell.clock import Clock, Interrupt, Kind, Moment, Process
-from sim.step import DecodePricer, Int64, StepCost, StepPricer
+from sim.step import ClockedPricer, DecodePricer, Int64, StepCost, StepPricer
 
 _FEWEST: Final = 6
 """Iterations in a row from which one vector is cheaper than one price each."""
@@ -110,6 +110,8 @@ class Replica:
         engine.begin(plan, start_ns)
         decoding = engine.decoding.size
         context = engine.decoding.stored_tokens + decoding
+        if isinstance(self._pricer, ClockedPricer):
+            self._pricer.begin(start_ns)
         cost = self._pricer.price(plan, decoding, context)
         self.log.append(start_ns, plan, cost, engine)
         if self.observer is not None:

@@ -132,6 +132,7 @@ REGISTRIES = {
     "profiles": ("vllm-0.24",),
     "gpus": ("h100_sxm", "a100_sxm"),
     "routers": ("round-robin",),
+    "placements": ("linear", "exflow"),
 }
 
 

@@ -155,6 +155,8 @@ def test_the_schema_knows_what_may_be_switched_off() -> None:
         *("model.num_experts", "model.top_k", "cluster.power_cap_w"),
         *(f"engine.{name}" for name in ("max_num_batched_tokens", "kv_cache_tokens")),
         *(f"moe.{name}" for name in ("prompt_skew", "decode_skew")),
+        *(f"moe.{name}" for name in ("statistics", "affinity", "topic_period_s")),
+        "moe.rebalance_interval",
         "calibration.data_dir",
         *(f"workload.{name}" for name in ("path", "max_concurrency")),
         *(f"workload.{name}" for name in ("num_requests", "duration_s")),

@@ -157,6 +157,16 @@ def test_blocks_of_a_run_are_those_of_its_steps(
 REAL = (
     {"workload.request_rate": 1.5, "workload.num_requests": 12},
     {
+        "cluster.gpus_per_node": 4,
+        "parallel.tensor_parallel_size": 1,
+        "parallel.data_parallel_size": 4,
+        "parallel.expert_parallel_size": 4,
+        "moe.placement": "lpt",
+        "moe.communication": "ep_home",
+        "workload.request_rate": 2.0,
+        "workload.num_requests": 12,
+    },
+    {
         "model.name": "openai/gpt-oss-20b",
         "cluster.gpus_per_node": 1,
         "parallel.tensor_parallel_size": 1,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -68,3 +69,26 @@ def expected_touched(
         miss = miss * miss_request(pi, tokens, concentration)
     touched: Float = (1.0 - miss).sum(axis=-1)
     return touched
+
+
+class RoutedCoverage:
+    """Probability that a batch misses each expert, from a model's popularity.
+
+    Args:
+        pi: Inclusion probabilities of a token, shape (layers, experts).
+        concentration: Coherence of a prompt's tokens, see the module.
+    """
+
+    def __init__(self, pi: Float, concentration: float) -> None:
+        self._pi, self._concentration = pi, concentration
+        self._chunk = lru_cache(maxsize=64)(self._of_chunk)
+
+    def miss(self, decode_tokens: int, chunks: tuple[int, ...]) -> Float:
+        """Probability of no token, shape (layers, experts)."""
+        missed = miss_independent(self._pi, decode_tokens)
+        for tokens in chunks:
+            missed = missed * self._chunk(tokens)
+        return missed
+
+    def _of_chunk(self, tokens: int) -> Float:
+        return miss_request(self._pi, tokens, self._concentration)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ from workloads.routing.popularity import dirichlet_load, lognormal_load
 from workloads.streams import stream
 
 _PROFILE_TOKENS = 64
+# Of a preset without topics of its own, as of OLMoE's.
+_TOPIC_CORRELATION = 0.8
+_TOPIC = re.compile("topic-[0-9]{1,6}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +72,7 @@ class Preset:
         Raises:
             ConfigError: If the preset has topics and ``domain`` is not one of them.
         """
-        if self.domain_alpha:
+        if self.domain_alpha or domain is not None:
             if domain is None:
                 loads = [self._topic_load(seed, name) for name in self.domain_alpha]
                 mixed: Float = np.mean(loads, axis=0)
@@ -84,13 +88,16 @@ class Preset:
         from scipy.special import gammaincinv, ndtr  # noqa: PLC0415  (slow to load)
 
         alpha = self.domain_alpha.get(domain)
+        correlation = self.domain_correlation
+        if alpha is None and _TOPIC.fullmatch(domain) and self.alpha is not None:
+            alpha, correlation = self.alpha, _TOPIC_CORRELATION
         if alpha is None:
             names = one_of(domain, self.domain_alpha)
             raise ConfigError(f"{self.name}: domain = {domain!r}: {names}")
         shape = (self.layers, self.experts)
         common = stream(seed, f"routing/{self.name}/popularity").standard_normal(shape)
         own = stream(seed, f"routing/{self.name}/{domain}").standard_normal(shape)
-        r = self.domain_correlation
+        r = correlation
         ranks = ndtr(r**0.5 * common + (1.0 - r) ** 0.5 * own)
         weights: Float = np.maximum(gammaincinv(alpha, ranks), 1e-9)
         weights /= weights.sum(axis=1, keepdims=True)
