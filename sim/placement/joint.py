@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+import numpy.typing as npt
 
 from sim.placement.assignment import affinity, improve, neighbour_score
 from sim.placement.bounds import coactivation_bound
@@ -19,7 +22,10 @@ from sim.routing_stats import Float, RoutingStats
 _CHANCE = 2.0
 # Weights of imbalance that swaps then try, until the placement is balanced enough.
 _WEIGHTS = (0.1, 0.1, 0.3, 0.3, 0.6, 1.0, 1.5, 2.0, 3.0, 10.0, 100.0)
-_CAPPED_SWEEPS = 4
+_CAPPED_SWEEPS = 3
+# Balance is loosened so many times as far and tightened again, to leave local optima.
+_LOOSE = 5.0
+_CYCLES, _FEW_CYCLES, _MANY_EXPERTS = 2, 1, 10_000
 
 
 def place_joint(
@@ -33,8 +39,8 @@ def place_joint(
     Where the placement that is blind to load is balanced enough, it is the answer.
     Else the search starts from affinity beyond chance (what two popular experts share
     without any affinity counts against them), swaps pairs while it weighs the squared
-    imbalance more and more until max / mean load falls below ``max_par`` (mean over
-    layers), and last swaps for affinity alone under that cap. Without transitions,
+    imbalance more and more until max / mean load of every layer falls below
+    ``max_par``, and last swaps for affinity alone under that cap. Without transitions,
     co-activation takes the place of affinity.
     """
     if stats.transition is None and stats.coactivation is not None:
@@ -56,10 +62,37 @@ def _balanced_enough(
     if len(following):
         beyond = following - _CHANCE * (load[:-1, :, None] * load[1:, None, :])
         labels = improve(beyond, labels, gpus)
-    for weight in _WEIGHTS:
-        labels = _swap_all(load, following, labels, gpus, balance=weight)
-        if _par(load, labels, gpus) <= max_par:
+    best = _tightened(load, following, labels, gpus, max_par, _WEIGHTS)
+    value = affinity(following, best) if len(following) else 1.0
+    for _ in range(_CYCLES if best.size <= _MANY_EXPERTS else _FEW_CYCLES):
+        labels = _capped(load, following, best, gpus, 1.0 + _LOOSE * (max_par - 1.0))
+        labels = _tightened(load, following, labels, gpus, max_par, _WEIGHTS[2:])
+        found = affinity(following, labels) if len(following) else 1.0
+        if found > value:
+            best, value = labels, found
+    return best
+
+
+def _tightened(
+    load: Float,
+    following: Float,
+    labels: Labels,
+    gpus: int,
+    max_par: float,
+    weights: Sequence[float],
+) -> Labels:
+    """Balance the layers above ``max_par``; then swap for affinity below it."""
+    for weight in weights:
+        above = _pars(load, labels, gpus) > max_par
+        if not above.any():
             break
+        labels = _swap_all(load, following, labels, gpus, balance=weight, layers=above)
+    return _capped(load, following, labels, gpus, max_par)
+
+
+def _capped(
+    load: Float, following: Float, labels: Labels, gpus: int, max_par: float
+) -> Labels:
     for _ in range(_CAPPED_SWEEPS):
         labels = _swap_all(
             load, following, labels, gpus, balance=0.0, cap=max_par / gpus
@@ -75,9 +108,12 @@ def _swap_all(
     *,
     balance: float,
     cap: float | None = None,
+    layers: npt.NDArray[np.bool_] | None = None,
 ) -> Labels:
     labels = labels.copy()
     for layer in range(len(load)):
+        if layers is not None and not layers[layer]:
+            continue
         labels[layer] = swap_layer(
             labels[layer],
             load[layer],
@@ -111,5 +147,8 @@ def _by_pairs(
 
 
 def _par(load: Float, labels: Labels, gpus: int) -> float:
-    loads = np.einsum("le,leg->lg", load, one_hot(labels, gpus))
-    return float(par(loads).mean())
+    return float(_pars(load, labels, gpus).mean())
+
+
+def _pars(load: Float, labels: Labels, gpus: int) -> Float:
+    return par(np.einsum("le,leg->lg", load, one_hot(labels, gpus)))

@@ -25,6 +25,7 @@ from sim.routing_stats import RoutingStats
 from workloads.routing.choose import choose
 from workloads.routing.importers import read_routing
 from workloads.routing.markov import planted_markov
+from workloads.routing.measure import measure
 from workloads.routing.popularity import dirichlet_load
 from workloads.routing.presets import preset
 
@@ -118,8 +119,18 @@ def test_joint_keeps_affinity_and_balance_that_affinity_alone_loses(
 ) -> None:
     linear, exflow, joint = (_solve(n, qwen, 8) for n in ("linear", "exflow", "joint"))
     assert exflow.metrics.load_par > linear.metrics.load_par > joint.metrics.load_par
-    assert joint.metrics.load_par <= 1.055
-    assert joint.metrics.affinity >= 0.78 * exflow.metrics.affinity
+    assert joint.metrics.load_par <= 1.05
+    assert joint.metrics.affinity >= 0.785 * exflow.metrics.affinity
+
+
+def test_joint_keeps_four_fifths_of_the_affinity_of_sampled_routing() -> None:
+    """Routing as the router gives it; the preset's, above, is scaled to be more
+    skewed."""
+    router = preset("Qwen3-30B-A3B").router(0)
+    stats = measure(router.route(_rng(3), np.full(32, 64)), 128)
+    exflow, joint = (_solve(name, stats, 8) for name in ("exflow", "joint"))
+    assert joint.metrics.load_par <= 1.05
+    assert joint.metrics.affinity >= 0.80 * exflow.metrics.affinity
 
 
 def test_coactivation_sends_tokens_to_fewer_gpus(qwen: RoutingStats) -> None:
