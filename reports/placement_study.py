@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from reports.figures.save import save_figure
+from reports.frame import read_table
 from reports.style import new_figure, paper_style, policy_styles
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _PANELS: Final = (
 
 def write_study_figures(directory: Path) -> list[Path]:
     """Draw one figure per case of ``study.csv``, as PNG and SVG."""
-    runs = pd.read_csv(directory / STUDY_FILE)
+    runs = read_table(directory / STUDY_FILE)
     paths: list[Path] = []
     for number, (case, part) in enumerate(runs.groupby("case", sort=False), start=1):
         figure = study_figure(part, str(case))
