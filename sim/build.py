@@ -20,6 +20,7 @@ from calibration.model_work import model_work
 from calibration.models import model
 from calibration.pack_format import sha256
 from calibration.tables import DATA_DIR, KernelTables, load_tables
+from sim.attention_ranks import AttentionRanks
 from sim.build_rebalance import fresh_pricer, placed_experts
 from sim.config import Config, check_names
 from sim.config_errors import ConfigKeyError
@@ -28,8 +29,8 @@ from sim.engine import Engine
 from sim.errors import ConfigError
 from sim.input_file import read_bytes
 from sim.model_work import ModelWork
-from sim.placed_cost import PlacedStepCostModel
 from sim.placed_parts import PlacedStepParts
+from sim.placed_rows import PlacedRowCosts
 from sim.placement import PLACEMENTS
 from sim.rebalance import RebalancingPricer
 from sim.routers import ROUTERS
@@ -91,6 +92,7 @@ class _Ingredients(TypedDict):
     host: HostTimes
     padded: Callable[[int], tuple[int, bool]]
     kernel_factor: float
+    ranks: AttentionRanks
 
 
 def profile_of(config: Config) -> EngineProfile:
@@ -252,22 +254,14 @@ def build_machine(config: Config, profile: EngineProfile | None = None) -> Machi
         "host": profile.host,
         "padded": profile.padded,
         "kernel_factor": profile.kernel_factor,
+        "ranks": AttentionRanks(deployment.dp),
     }
 
-    def placed_model(layers: ExpertParallelLayers) -> PlacedStepCostModel:
-        return PlacedStepCostModel(
-            expert_layers=layers,
-            attention_ranks=deployment.dp,
-            power=power,
-            **ingredients,
-        )
+    def pricer_of(layers: ExpertParallelLayers | None) -> StepCostModel:
+        return StepCostModel(experts=layers, power=power, **ingredients)
 
-    pricer = (
-        StepCostModel(**ingredients, power=power)
-        if placed is None
-        else placed_model(placed.layers)
-    )
-    fresh = fresh_pricer(config, placed, placed_model, power)
+    pricer = pricer_of(None if placed is None else placed.layers)
+    fresh = fresh_pricer(config, placed, pricer_of, power)
     return Machine(
         model=shape,
         gpu=device,
@@ -289,8 +283,8 @@ def build_machine(config: Config, profile: EngineProfile | None = None) -> Machi
 
 def _parts(pricer: StepCostModel, ingredients: _Ingredients) -> StepParts:
     """The split of an iteration into its kernels, as ``pricer`` prices it."""
-    if isinstance(pricer, PlacedStepCostModel):
-        return PlacedStepParts(model=pricer, **ingredients)
+    if isinstance(pricer.rows, PlacedRowCosts):
+        return PlacedStepParts(placed=pricer.rows, **ingredients)
     return StepParts(**ingredients)
 
 

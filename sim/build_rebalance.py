@@ -24,10 +24,10 @@ from sim.build_placement import (
 from sim.config import Config
 from sim.energy import PowerModel
 from sim.errors import ConfigError
-from sim.placed_cost import PlacedStepCostModel
 from sim.placement.placement import ExpertPlacement
 from sim.rebalance import RebalancePolicy, RebalancingPricer
 from sim.routing_stats import RoutingStats
+from sim.step_cost import StepCostModel
 from sim.units import ns_from_s
 from workloads.coverage import RoutingSkew
 
@@ -62,7 +62,7 @@ def moves_experts(config: Config) -> bool:
 def rebalancing_pricer(
     config: Config,
     topics: tuple[Routing, ...],
-    model_of: Callable[[ExpertParallelLayers], PlacedStepCostModel],
+    model_of: Callable[[ExpertParallelLayers], StepCostModel],
     priced: Callable[[Routing, ExpertPlacement], ExpertParallelLayers],
     transfer_ns: Callable[[float], int],
     expert_bytes: float,
@@ -127,7 +127,7 @@ def placed_experts(
 def fresh_pricer(
     config: Config,
     placed: PlacedExperts | None,
-    model_of: Callable[[ExpertParallelLayers], PlacedStepCostModel],
+    model_of: Callable[[ExpertParallelLayers], StepCostModel],
     power: PowerModel,
 ) -> Callable[[], RebalancingPricer] | None:
     """Gives a replica a pricer of its own, where experts move or topics change."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from sim.kernel_times import Timed
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoeLayers:
@@ -44,7 +46,7 @@ class ExpertLayers(Protocol):
         """Every layer's MoE part for decode rows and chunks of prompts."""
         ...
 
-    def iteration_ns(self, rows: int) -> int:
+    def iteration(self, rows: int) -> Timed:
         """Communication once per iteration."""
         ...
 

@@ -4,64 +4,44 @@ from __future__ import annotations
 
 from typing import Any
 
-from sim.placed_cost import PlacedStepCostModel
+from sim.model_work import LayerKind
+from sim.placed_rows import PlacedRowCosts
 from sim.plan import LayerSpan, StepPlan
-from sim.step_parts import SPAN_KERNELS, Parts, StepParts
+from sim.step_parts import Parts, StepParts
 
 
 class PlacedStepParts(StepParts):
-    """Splits an iteration as :class:`~sim.placed_cost.PlacedStepCostModel` prices it.
+    """Splits an iteration whose rows :class:`~sim.placed_rows.PlacedRowCosts` prices.
 
     Dispatch and combine count as ``experts``, gathering contexts as
     ``head_collectives``.
 
     Args:
-        model: The step cost.
+        placed: Price of the rows.
         **parts: As :class:`~sim.step_parts.StepParts`.
     """
 
-    def __init__(self, *, model: PlacedStepCostModel, **parts: Any) -> None:
+    def __init__(self, *, placed: PlacedRowCosts, **parts: Any) -> None:
         super().__init__(**parts)
-        self._model = model
+        self._placed = placed
+
+    def _reductions(self, kind: LayerKind) -> int:
+        return self._placed.reductions(kind)
+
+    def _experts(self, decoding: int, chunks: tuple[int, ...], run: int) -> int:
+        return 0  # of layers that differ: added by span
 
     def _span(
         self, span: LayerSpan, decoding: int, rows: int, context_tokens: int
     ) -> Parts:
-        model, share = self._model, self._model.share
+        parts = super()._span(span, decoding, rows, context_tokens)
         chunks = tuple(chunk.tokens for chunk in span.prefill)
-        parts = dict.fromkeys(SPAN_KERNELS, 0)
         if chunks or decoding:
-            for kind in self._work.kinds:
-                layers = kind.layers(span.first, span.last)
-                run, graph = self._padded(model.rank_rows(decoding, chunks))
-                reduce = self._kernels.all_reduce(run, graph=graph).ns
-                linear = self._kernels.linear(run, leading=kind.leading).ns
-                small = self._kernels.elementwise(run, leading=kind.leading).ns
-                parts["linear"] += layers * linear
-                parts["elementwise"] += layers * small
-                parts["all_reduce"] += layers * model.reductions(kind) * reduce
-            parts["experts"] += model.moe(span, decoding, chunks).ns
-        pieces = tuple((chunk.start, chunk.tokens) for chunk in span.prefill)
-        for layers, windowed in self._window_groups(span):
-            if pieces:
-                timed = model.prefill_timed(pieces, windowed=windowed)
-                parts["prefill_attention"] += layers * timed.ns
-            if rows:
-                timed = self._kernels.decode_attention(
-                    share(rows), share(context_tokens), windowed=windowed
-                )
-                parts["decode_attention"] += layers * timed.ns
+            parts["experts"] += self._placed.moe(span, decoding, chunks).ns
         return parts
 
     def _head(self, plan: StepPlan, rows: int) -> Parts:
-        kernels, share = self._kernels, self._model.share
-        logit_rows = rows + sum(len(span.prefill) for span in plan.spans)
+        parts = super()._head(plan, rows)
         rows += sum(chunk.tokens for chunk in plan.spans[0].prefill)
-        run, graph = self._padded(share(rows)) if rows else (0, True)
-        collectives = kernels.gather_logits(share(logit_rows)).ns
-        if rows:
-            collectives += kernels.all_reduce(run, graph=graph).ns
-        return {
-            "head": kernels.head(run, share(logit_rows)).ns,
-            "head_collectives": collectives + self._model.iteration_ns(rows),
-        }
+        parts["head_collectives"] += self._placed.iteration_ns(rows)
+        return parts

@@ -40,6 +40,8 @@ class RebalancingPricer:
     """Prices iterations under a placement that follows the workload's topics.
 
     Implements :class:`sim.step.ClockedPricer`; one per replica, since it has a state.
+    Does not price decodes many at a time: a look, a move or a new topic may fall on any
+    iteration, so these runs go step by step.
 
     Args:
         policy: When to move.

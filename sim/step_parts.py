@@ -10,10 +10,13 @@ from collections.abc import Callable
 from itertools import accumulate, pairwise
 from typing import Final
 
+from sim.attention_cost import slowest_prefill
+from sim.attention_ranks import ONE_RANK, AttentionRanks
 from sim.kernel_times import KernelTimes
 from sim.model_work import LayerKind, ModelWork
 from sim.plan import LayerSpan, StepPlan
-from sim.step_cost import Coverage, HostTimes
+from sim.row_cost import Coverage
+from sim.step_cost import HostTimes
 
 SPAN_KERNELS: Final = (
     "linear",
@@ -43,6 +46,7 @@ class StepParts:
         host: Host overhead.
         padded: Maps rows to (rows that run, whether a CUDA graph replays them).
         kernel_factor: On every kernel time.
+        ranks: Data-parallel ranks of attention.
     """
 
     def __init__(
@@ -54,6 +58,7 @@ class StepParts:
         host: HostTimes,
         padded: Callable[[int], tuple[int, bool]],
         kernel_factor: float = 1.0,
+        ranks: AttentionRanks = ONE_RANK,
     ) -> None:
         self._kernels = kernels
         self._coverage = coverage
@@ -61,6 +66,7 @@ class StepParts:
         self._host = host
         self._padded = padded
         self._factor = kernel_factor
+        self._ranks = ranks
         self._layers: dict[tuple[bool, int, tuple[int, ...]], Parts] = {}
 
     def split(
@@ -101,11 +107,15 @@ class StepParts:
         pieces = tuple((chunk.start, chunk.tokens) for chunk in span.prefill)
         for layers, windowed in self._window_groups(span):
             if pieces:
-                timed = self._kernels.prefill_attention(pieces, windowed=windowed)
+                timed = slowest_prefill(
+                    self._kernels, self._work, self._ranks, pieces, windowed=windowed
+                )
                 parts["prefill_attention"] += layers * timed.ns
             if rows:
                 timed = self._kernels.decode_attention(
-                    rows, context_tokens, windowed=windowed
+                    self._ranks.share(rows),
+                    self._ranks.share(context_tokens),
+                    windowed=windowed,
                 )
                 parts["decode_attention"] += layers * timed.ns
         return parts
@@ -120,18 +130,25 @@ class StepParts:
     def _layer_parts(
         self, kind: LayerKind, decoding: int, chunks: tuple[int, ...]
     ) -> Parts:
-        kernels, coverage = self._kernels, self._coverage
-        run, graph = self._padded(decoding + sum(chunks))
+        kernels = self._kernels
+        run, graph = self._padded(self._ranks.rows(decoding, chunks))
         reduce = kernels.all_reduce(run, graph=graph)
-        parts = {
+        return {
             "linear": kernels.linear(run, leading=kind.leading).ns,
             "elementwise": kernels.elementwise(run, leading=kind.leading).ns,
-            "all_reduce": self._work.reductions * reduce.ns,
+            "all_reduce": self._reductions(kind) * reduce.ns,
+            "experts": 0 if kind.leading else self._experts(decoding, chunks, run),
         }
-        if not kind.leading:
-            touched = coverage.touched(decoding, chunks) if coverage else 0.0
-            parts["experts"] = kernels.experts(run, touched).ns
-        return parts
+
+    def _reductions(self, kind: LayerKind) -> int:
+        """All-reduces of a layer."""
+        return self._work.reductions
+
+    def _experts(self, decoding: int, chunks: tuple[int, ...], run: int) -> int:
+        """Experts of one layer."""
+        coverage = self._coverage
+        touched = coverage.touched(decoding, chunks) if coverage else 0.0
+        return self._kernels.experts(run, touched).ns
 
     def _window_groups(self, span: LayerSpan) -> list[tuple[int, bool]]:
         """(layers, windowed) of the span, leaving out kinds it has none of."""
@@ -141,10 +158,10 @@ class StepParts:
         return [group for group in groups if group[0]]
 
     def _head(self, plan: StepPlan, rows: int) -> Parts:
-        kernels = self._kernels
-        logit_rows = rows + sum(len(span.prefill) for span in plan.spans)
+        kernels, share = self._kernels, self._ranks.share
+        logit_rows = share(rows + sum(len(span.prefill) for span in plan.spans))
         rows += sum(chunk.tokens for chunk in plan.spans[0].prefill)
-        run, graph = self._padded(rows) if rows else (0, True)
+        run, graph = self._padded(share(rows)) if rows else (0, True)
         collectives = kernels.gather_logits(logit_rows).ns
         if rows:
             collectives += kernels.all_reduce(run, graph=graph).ns

@@ -121,11 +121,11 @@ class ExpertParallelLayers:
             link_bytes=_running(moved),
         )
 
-    def iteration_ns(self, rows: int) -> int:
+    def iteration(self, rows: int) -> Timed:
         """Gathering new contexts onto every rank, in context-coherent mode."""
         if self._mode != "context_coherent":
-            return 0
-        return self._gather(rows * self._shape.hidden_size * _BFLOAT16_BYTES).ns
+            return Timed(0)
+        return self._gather(rows * self._shape.hidden_size * _BFLOAT16_BYTES)
 
     def iteration_bytes(self, rows: int) -> int:
         """Bytes of that gather: each rank receives the others' tokens."""

@@ -144,7 +144,7 @@ def test_context_coherent_top1_moves_only_what_leaves() -> None:
     assert [near for near, _ in links.asked] == pytest.approx(
         [80 / RANKS * 7 / 8 * 200, 80 / RANKS * 0.25 * 200]
     )
-    assert layers.iteration_ns(10) == 10 * 100 * 2
+    assert layers.iteration(10).ns == 10 * 100 * 2
 
 
 def _price(*overrides: str) -> tuple[int, int, int, int]:
