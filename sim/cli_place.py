@@ -19,7 +19,14 @@ from sim.cli_output import print_json, progress
 from sim.config_errors import one_of
 from sim.errors import ConfigError
 from sim.files import write_csv_atomic, write_csv_gz_atomic, write_json_atomic
-from sim.place import PlacedRow, PlaceProblem, load_stats, loads_frame, place
+from sim.place import (
+    PlacedRow,
+    PlaceProblem,
+    alltoall_bytes,
+    load_stats,
+    loads_frame,
+    place,
+)
 from sim.placement import PLACEMENTS
 from sim.placement.dispatch import DISPATCHES
 from sim.placement.export import EXPORTS
@@ -30,6 +37,10 @@ from workloads.routing.importers.options import ImportOptions
 
 _BLIND: Final = ("exflow", "coactivation")
 _MUCH_HIGHER: Final = 1.02
+_LEGEND: Final = """\
+affinity: share of tokens whose next expert is on the same GPU; load: of the
+busiest GPU, mean over layers; sends: copies of a token to other GPUs; worst
+link: share of moves between layers over the busiest pair of GPUs"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +166,13 @@ def _warn(rows: Sequence[PlacedRow], problem: PlaceProblem) -> None:
                     f"{row.result.strategy} is blind to load: max/mean GPU load"
                     f" {par:.2f} against {linear:.2f} of linear; see joint"
                 )
+    hot = int((problem.stats.load.max(axis=1) * gpus > problem.options.max_par).sum())
+    if hot and any(row.result.strategy == "joint" for row in rows):
+        _note(
+            f"in {hot} of {problem.stats.num_layers} layers one expert alone is more"
+            f" than {problem.options.max_par:g} times a GPU's mean load; only copies"
+            " balance those (eplb, --redundant)"
+        )
     for row in rows:
         if row.result.changes_output:
             _note(f"{row.result.strategy} changes which experts tokens meet (output)")
@@ -186,44 +204,92 @@ def _write(
 
 
 def _print_tables(rows: Sequence[PlacedRow], problem: PlaceProblem) -> None:
+    """What placements are like, how they were found, how they do elsewhere."""
     stats, topology = problem.stats, problem.topology
     title = (
         f"{stats.num_layers} layers x {stats.num_experts} experts, top-{stats.top_k},"
         f" on {topology.gpus} GPUs in {topology.nodes} node(s)"
     )
-    table = Table(title=title, box=SIMPLE_HEAD, show_edge=False, padding=(0, 1))
-    headings = [
-        *("Strategy", "Affinity", "Max/mean\nload", "Cross-GPU\n%", "Cross-node\n%"),
-        *("Remote sends\n/token, layer", "Worst link\n%", "Objective", "Bound"),
-        *("Gap\n%", "Solve\ns", "Moved\nslots"),
-    ]
-    judged = problem.eval_stats is not None
-    if judged:
-        headings += ["Affinity\nelsewhere", "Max/mean\nelsewhere"]
+    Console().print(_quality_table(title, rows, problem.hidden_size))
+    Console().print(_search_table(rows))
+    if problem.eval_stats is not None:
+        Console().print(_elsewhere_table(rows))
+    typer.echo(_LEGEND)
+
+
+def _table(title: str, headings: Sequence[str]) -> Table:
+    table = Table(
+        title=title, box=SIMPLE_HEAD, show_edge=False, padding=(0, 1), pad_edge=False
+    )
     for heading in headings:
-        table.add_column(heading, justify="left" if heading == "Strategy" else "right")
-    for row in rows:
-        table.add_row(*_cells(row))
-    Console().print(table)
+        left = heading in ("Strategy", "Objective")
+        table.add_column(
+            heading, justify="left" if left else "right", no_wrap=heading == "Strategy"
+        )
+    return table
 
 
-def _cells(row: PlacedRow) -> list[str]:
-    result, metrics = row.result, row.metrics
-    cells = [
-        result.strategy,
-        f"{metrics.affinity:.3f}",
-        f"{metrics.load_par:.3f}",
-        f"{100 * metrics.cross_gpu_share:.1f}",
-        f"{100 * metrics.cross_node_share:.1f}",
-        f"{metrics.dispatch_sends:.2f}",
-        f"{100 * metrics.worst_link:.2f}",
-        f"{result.objective_name} {result.objective:.4f}",
-        f"{result.upper_bound:.4f}",
-        f"{100 * result.gap:.1f}",
-        f"{result.solve_seconds:.2f}",
-        f"{result.migrated_slots}",
+def _quality_table(
+    title: str, rows: Sequence[PlacedRow], hidden_size: int | None
+) -> Table:
+    headings = [
+        *("Strategy", "Affinity", "Load\nmax/mean", "Cross-\nGPU %", "Cross-\nnode %"),
+        *("Sends/token,\nlayer", "Worst\nlink %"),
     ]
-    if row.eval_metrics is not None:
-        cells.append(f"{row.eval_metrics.affinity:.3f}")
-        cells.append(f"{row.eval_metrics.load_par:.3f}")
-    return cells
+    if hidden_size is not None:
+        headings.append("All-to-all\nMB/token")
+    table = _table(title, headings)
+    for row in rows:
+        result, metrics = row.result, row.metrics
+        cells = [
+            result.strategy,
+            f"{metrics.affinity:.3f}",
+            f"{metrics.load_par:.3f}",
+            f"{100 * metrics.cross_gpu_share:.1f}",
+            f"{100 * metrics.cross_node_share:.1f}",
+            f"{metrics.dispatch_sends:.2f}",
+            f"{100 * metrics.worst_link:.2f}",
+        ]
+        if hidden_size is not None:
+            moved = alltoall_bytes(metrics, result.stats.num_layers, hidden_size)
+            cells.append(f"{moved / 1e6:.2f}")
+        table.add_row(*cells)
+    return table
+
+
+def _search_table(rows: Sequence[PlacedRow]) -> Table:
+    table = _table(
+        "Objective of each, and how far it may be from the best",
+        ("Strategy", "Objective", "Value", "Bound", "Gap %", "Solve s", "Moved slots"),
+    )
+    for row in rows:
+        result = row.result
+        table.add_row(
+            result.strategy,
+            result.objective_name,
+            f"{result.objective:.4f}",
+            f"{result.upper_bound:.4f}",
+            f"{100 * result.gap:.1f}",
+            f"{result.solve_seconds:.2f}",
+            f"{result.migrated_slots}",
+        )
+    return table
+
+
+def _elsewhere_table(rows: Sequence[PlacedRow]) -> Table:
+    """Fitted to one routing, judged on it and on another, side by side."""
+    table = _table(
+        "Where it was fitted, and elsewhere",
+        ("Strategy", "Affinity\nfitted", "elsewhere", "Load\nfitted", "elsewhere"),
+    )
+    for row in rows:
+        here, there = row.metrics, row.eval_metrics
+        if there is not None:
+            table.add_row(
+                row.result.strategy,
+                f"{here.affinity:.3f}",
+                f"{there.affinity:.3f}",
+                f"{here.load_par:.3f}",
+                f"{there.load_par:.3f}",
+            )
+    return table

@@ -23,9 +23,10 @@ _CHANCE = 2.0
 # Weights of imbalance that swaps then try, until the placement is balanced enough.
 _WEIGHTS = (0.1, 0.1, 0.3, 0.3, 0.6, 1.0, 1.5, 2.0, 3.0, 10.0, 100.0)
 _CAPPED_SWEEPS = 3
-# Balance is loosened so many times as far and tightened again, to leave local optima.
-_LOOSE = 5.0
-_CYCLES, _FEW_CYCLES, _MANY_EXPERTS = 2, 1, 10_000
+# Balance is loosened so many times as far and tightened again, to leave local optima;
+# over many experts, which take long, only once.
+_LOOSENED = (5.0, 4.0, 3.0, 2.0)
+_MANY_EXPERTS = 10_000
 
 
 def place_joint(
@@ -64,8 +65,8 @@ def _balanced_enough(
         labels = improve(beyond, labels, gpus)
     best = _tightened(load, following, labels, gpus, max_par, _WEIGHTS)
     value = affinity(following, best) if len(following) else 1.0
-    for _ in range(_CYCLES if best.size <= _MANY_EXPERTS else _FEW_CYCLES):
-        labels = _capped(load, following, best, gpus, 1.0 + _LOOSE * (max_par - 1.0))
+    for times in _LOOSENED if best.size <= _MANY_EXPERTS else _LOOSENED[:1]:
+        labels = _capped(load, following, best, gpus, 1.0 + times * (max_par - 1.0))
         labels = _tightened(load, following, labels, gpus, max_par, _WEIGHTS[2:])
         found = affinity(following, labels) if len(following) else 1.0
         if found > value:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from sim.cli import main
+from sim.routing_stats import RoutingStats
 from workloads.routing.importers.stats_json import write_stats
 from workloads.routing.markov import planted_markov
 from workloads.routing.popularity import dirichlet_load
@@ -105,6 +106,40 @@ def test_affinity_alone_warns_about_load(
 ) -> None:
     assert _run("--routing", "OLMoE-1B-7B", "--strategy", "exflow", "--json") == 0
     assert "blind to load" in capsys.readouterr().err
+
+
+def test_tables_fit_a_terminal_of_80_columns(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    code = _run(
+        *("--routing", "OLMoE-1B-7B", "--domain", "c4", "--eval-domain", "arxiv"),
+        *("--strategy", "linear,moetuner", "--out", str(tmp_path / "out")),
+    )
+    printed = capsys.readouterr().out
+    assert code == 0
+    assert all(len(line) <= 80 for line in printed.splitlines()[:-1])
+    assert "\N{HORIZONTAL ELLIPSIS}" not in printed
+    for heading in ("max/mean", "Sends/token", "Gap %", "Moved slots", "elsewhere"):
+        assert heading in printed
+
+
+def test_an_expert_hotter_than_a_gpu_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load = np.full((2, 8), 0.5 / 7)
+    load[0, 3] = 0.5
+    load[1] = 1 / 8
+    path = tmp_path / "hot.json"
+    joint = load[:1, :, None] * load[1:, None, :]
+    write_stats(path, RoutingStats(load, 1, joint))
+    given = ("--routing", str(path), "--gpus", "4", "--json", "--strategy")
+    assert _run(*given, "joint") == 0
+    assert "in 1 of 2 layers one expert alone" in capsys.readouterr().err
+    assert _run(*given, "lpt") == 0
+    assert "one expert alone" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -167,6 +167,18 @@ REAL = (
         "workload.num_requests": 12,
     },
     {
+        "cluster.gpus_per_node": 4,
+        "parallel.tensor_parallel_size": 4,
+        "parallel.expert_parallel_size": 4,
+        "moe.placement": "lpt",
+        "moe.statistics": "preset",
+        "moe.topics": 2,
+        "moe.topic_period_s": 2.0,
+        "moe.rebalance_interval": 50,
+        "workload.request_rate": 2.0,
+        "workload.num_requests": 12,
+    },
+    {
         "model.name": "openai/gpt-oss-20b",
         "cluster.gpus_per_node": 1,
         "parallel.tensor_parallel_size": 1,

@@ -120,7 +120,7 @@ def test_joint_keeps_affinity_and_balance_that_affinity_alone_loses(
     linear, exflow, joint = (_solve(n, qwen, 8) for n in ("linear", "exflow", "joint"))
     assert exflow.metrics.load_par > linear.metrics.load_par > joint.metrics.load_par
     assert joint.metrics.load_par <= 1.05
-    assert joint.metrics.affinity >= 0.785 * exflow.metrics.affinity
+    assert joint.metrics.affinity >= 0.80 * exflow.metrics.affinity
 
 
 def test_joint_keeps_four_fifths_of_the_affinity_of_sampled_routing() -> None:
