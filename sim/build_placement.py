@@ -40,6 +40,7 @@ from workloads.streams import stream
 
 # Coherence of one prompt's tokens where no preset says: that of Qwen3-30B-A3B.
 _CONCENTRATION: Final = 40.0
+_CONTIGUOUS: Final = "linear"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ def is_placed(config: Config) -> bool:
     given = moe.statistics is not None or moe.affinity is not None
     return (
         given
-        or moe.placement != "linear"
+        or moe.placement is not None
         or moe.communication != "tp_allreduce"
         or config.parallel.data_parallel_size > 1
         or moe.rebalance_interval is not None
@@ -160,16 +161,17 @@ def place_experts(
         ConfigError: If the strategy does not fit the statistics or the GPUs.
     """
     moe = config.moe
+    name = moe.placement or _CONTIGUOUS
     options = PlacementOptions(redundant_experts=moe.redundant_experts)
-    if moe.redundant_experts and not PLACEMENTS[moe.placement].replicas:
+    if moe.redundant_experts and not PLACEMENTS[name].replicas:
         able = ", ".join(n for n, s in PLACEMENTS.items() if s.replicas)
         raise ConfigKeyError(
             "moe.redundant_experts",
             moe.redundant_experts,
-            f"must be 0 with moe.placement {moe.placement}; {able} can use copies",
+            f"must be 0 with moe.placement {name}; {able} can use copies",
             ("moe.placement",),
         )
-    return _solved(moe.placement, routing.stats, topology_of(config), options)
+    return _solved(name, routing.stats, topology_of(config), options)
 
 
 def rank_loads(

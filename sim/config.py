@@ -104,7 +104,7 @@ def check_names(
         ("moe.placement", config.moe.placement, placements),
         ("workload.dataset", config.workload.dataset, datasets),
     ):
-        if name not in known:
+        if name is not None and name not in known:
             raise ConfigKeyError(key, name, one_of(name, known))
 
 

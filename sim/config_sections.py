@@ -200,17 +200,16 @@ class MoeConfig(Section):
         "requests; none is the model's.",
     )
 
-    placement: Name = Field(
-        default="linear",
+    placement: Annotated[Name | None, OrNone] = Field(
+        default=None,
         description="Strategy that places experts on the GPUs of an expert-parallel "
-        "replica; any but linear is fitted to the routing statistics.",
+        "replica; none is contiguous under the imbalance of the kernel tables.",
         examples=["linear", "eplb", "exflow", "joint"],
     )
     statistics: Annotated[Name | None, OrNone] = Field(
         default=None,
         description='Routing statistics: a file as of servescope place, or "preset" '
-        "for the model's; none is the imbalance of the kernel tables with placement "
-        "linear, and the preset with others.",
+        "for the model's; none is the preset where a placement needs one.",
         examples=["STATS.json", "preset"],
     )
     affinity: Annotated[Affinity | None, OrNone] = Field(

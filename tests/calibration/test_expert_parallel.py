@@ -222,3 +222,10 @@ def test_kernels_of_an_iteration_add_up_to_its_price(mode: str, factor: float) -
     spans, step = machine.parts.split(plan, 37, 41_000)
     total = sum(sum(parts.values()) for parts in (*spans, step))
     assert total == machine.pricer.price(plan, 37, 41_000).duration_ns
+
+
+def test_linear_is_priced_like_its_rivals() -> None:
+    """Asked for by name, contiguous experts meet the routing that others meet."""
+    named = _price(*EP8, "moe.placement=linear")
+    assert named == _price(*EP8, "moe.statistics=preset")
+    assert named != _price(*EP8)
