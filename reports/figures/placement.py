@@ -30,17 +30,24 @@ def heat_figure(loads: pd.DataFrame) -> Figure:
     columns = min(len(names), _COLUMNS)
     figure = new_figure(0.8 + 2.2 * rows, "Load of a GPU against the mean of its layer")
     panels = figure.subplots(rows, columns, squeeze=False, sharey=True)
-    top = max(float(loads["relative_load"].max()), 1.01)
+    # White is balanced; red and blue are equally far above and below.
+    spread = max(float((loads["relative_load"] - 1.0).abs().max()), 0.01)
     image = None
     for axes, name in zip(panels.flat, names, strict=False):
         part = loads[loads["strategy"] == name]
         grid = part.pivot_table(index="layer", columns="gpu", values="relative_load")
         image = axes.imshow(
-            grid, aspect="auto", cmap="cividis", vmin=0.0, vmax=top, origin="lower"
+            grid,
+            aspect="auto",
+            cmap="RdBu_r",
+            vmin=1.0 - spread,
+            vmax=1.0 + spread,
+            origin="lower",
         )
         axes.set_title(name)
         axes.set_xlabel("GPU")
         axes.grid(visible=False)
+        axes.xaxis.get_major_locator().set_params(integer=True)
     for axes in panels[:, 0]:
         axes.set_ylabel("MoE layer")
     for axes in panels.flat[len(names) :]:
@@ -93,10 +100,12 @@ def traffic_figure(table: pd.DataFrame) -> Figure:
     shares.bar(
         x + 0.2, 100 * table["cross_node_share"], 0.4, color=ORANGE, label="node"
     )
-    shares.legend(title="changes")
+    shares.legend(
+        title="changes", ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0)
+    )
     shares.set_ylabel("Moves between layers (%)")
     sends.bar(x, table["dispatch_sends"], 0.6, color=SKY_BLUE)
-    sends.set_ylabel("Remote sends (per token and layer)")
+    sends.set_ylabel("Sends per token and layer")
     link.bar(x, 100 * table["worst_link"], 0.6, color=SKY_BLUE)
     link.set_ylabel("Busiest GPU pair (% of moves)")
     for axes in (shares, sends, link):
