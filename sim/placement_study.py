@@ -6,8 +6,8 @@ and on four (Qwen3-235B-A22B, EP 32), arXiv summarisation, the presets' routing:
     python -m sim.placement_study --out placement-study
 
 Writes study.csv (a row per run), study_summary.csv (mean and 95 % interval per case)
-and a figure per model. ``--published`` instead prints ExFlow's and MoETuner's published
-gains beside ours (see :mod:`sim.placement_published`).
+and a figure per model. ``--published`` instead prints the published gains of ExFlow,
+MoETuner and a greedy packer beside ours (see :mod:`sim.placement_published`).
 """
 
 from __future__ import annotations
