@@ -28,6 +28,7 @@ from sim.model_work import ModelWork
 from sim.routers import ROUTERS
 from sim.schedulers import SCHEDULERS, SchedulerOptions
 from sim.shell.cluster import Cluster
+from sim.step import StepPricer
 from sim.step_cost import HostTimes, StepCostModel
 from sim.step_parts import StepParts
 from sim.view import EngineLimits
@@ -50,6 +51,8 @@ class Machine:
         kernels: Kernel times of the model on one GPU.
         pricer: Prices plans.
         parts: Splits the time of a plan into its kernels.
+        work: Bytes and FLOPs of the model.
+        coverage: Experts touched by a batch; None for dense models.
         power: Board power of a replica.
         num_blocks: KV blocks of a replica.
         tables: Whose kernels the tables time, such as "vllm 0.24.0".
@@ -65,6 +68,8 @@ class Machine:
     kernels: ModelKernels
     pricer: StepCostModel
     parts: StepParts
+    work: ModelWork
+    coverage: ExpertCoverage | None
     power: PowerModel
     num_blocks: int
     tables: str
@@ -149,8 +154,12 @@ def build_cluster(
     workload: Workload,
     *,
     fast_forward: bool = True,
+    pricer: StepPricer | None = None,
 ) -> Cluster:
-    """Replicas with fresh engines behind a router; see :class:`Cluster`."""
+    """Replicas with fresh engines behind a router; see :class:`Cluster`.
+
+    ``pricer`` takes the place of the machine's closed form.
+    """
     limits = _limits(config, machine.model)
     options = SchedulerOptions(
         limits=limits,
@@ -164,7 +173,7 @@ def build_cluster(
     router = ROUTERS[config.parallel.router]()
     return Cluster(
         engines,
-        what_if_pricer(config, machine.pricer, machine.power),
+        what_if_pricer(config, pricer or machine.pricer, machine.power),
         router,
         workload.max_concurrency,
         machine.profile.frontend_ns,
@@ -225,6 +234,8 @@ def build_machine(config: Config, profile: EngineProfile | None = None) -> Machi
         kernels=kernels,
         pricer=StepCostModel(**ingredients, power=power),
         parts=StepParts(**ingredients),
+        work=ingredients["work"],
+        coverage=ingredients["coverage"],
         power=power,
         num_blocks=_num_blocks(config, what_if_memory(config, device), deployment),
         tables=tables.version,

@@ -15,6 +15,7 @@ from rich.table import Table
 from reports.trace import MAX_EVENTS, TRACE_FILE
 from sim.cli_output import print_json, progress, warn
 from sim.config import Config
+from sim.fidelity import fidelity_note
 from sim.results import make_directory, replayable, write_run
 from sim.runner import PreparedRun, prepare, run_prepared
 from sim.statistics import quantile_interval, required_for_quantile
@@ -120,6 +121,8 @@ def _print_tables(summary: Summary) -> None:
         f" {summary['preemptions']} preemptions\n"
     )
     Console().print(latency_table(summary), figure_table(summary), sep="\n")
+    if note := fidelity_note(summary):
+        typer.echo(note)
 
 
 def p99_note(requests: pd.DataFrame) -> str:

@@ -17,6 +17,7 @@ from sim.config import Config
 from sim.config_errors import one_line
 from sim.config_text import config_toml
 from sim.errors import ConfigError, SimulationError
+from sim.fidelity import fidelity_summary
 from sim.files import (
     write_atomic,
     write_csv_gz_atomic,
@@ -24,6 +25,7 @@ from sim.files import (
     write_json_gz_atomic,
 )
 from sim.iteration_log import IterationLog
+from sim.machine.pricer import FidelityMeter
 from sim.metrics import latency_sample
 from sim.request_frame import requests_frame
 from sim.shell.cluster import ClusterRun
@@ -85,13 +87,20 @@ def run_result(
     run: ClusterRun,
     *,
     trace: bool = False,
+    meter: FidelityMeter | None = None,
 ) -> RunResult:
-    """Work out the result of a finished run, if asked with its trace."""
+    """Work out the result of a finished run, if asked with its trace.
+
+    ``meter`` is that of a run of kernel fidelity.
+    """
     sample = latency_sample(run.records, [log.decode_end_ns for log in run.logs])
     detail = (run.logs, run.records, machine.parts, machine.model.num_layers)
     result = RunResult(
         config=config,
-        summary=run_summary(config, machine, workload, run, sample),
+        summary={
+            **run_summary(config, machine, workload, run, sample),
+            **fidelity_summary(config, meter),
+        },
         requests=requests_frame(run.records, sample, slo_of(config)),
         timeseries=timeseries_frame(run.logs, machine.power, machine.num_blocks),
         steps=steps_frame(*detail, middle_window(run.records)),

@@ -21,9 +21,13 @@ from sim.build import (
     build_workload_of,
     check_registered,
 )
+from sim.build_fidelity import KERNEL, kernel_pricer
 from sim.checks import run_checker
+from sim.checks.machine import check_schedule
 from sim.checks.results import Finished, check_result
 from sim.config import Config
+from sim.config_errors import ConfigKeyError
+from sim.machine.pricer import FidelityMeter
 from sim.results import RunResult, run_result
 from workloads.workload import Workload
 
@@ -70,13 +74,25 @@ def run_prepared(
         trace: Also make a trace of all iterations.
 
     Raises:
+        ConfigError: If kernels overlap in what is to be traced.
         SimulationError: If the scheduler or the engine breaks an invariant.
     """
     config, machine, workload = prepared.config, prepared.machine, prepared.workload
-    cluster = build_cluster(config, machine, workload)
+    if trace and config.engine.overlap != "none":
+        raise ConfigKeyError(
+            "engine.overlap",
+            config.engine.overlap,
+            'must be "none" with --trace, which draws kernels one after the other',
+        )
+    meter = pricer = None
+    if config.engine.fidelity == KERNEL:
+        meter = FidelityMeter()
+        law = check_schedule if check else None
+        pricer = kernel_pricer(config, machine, meter, law)
+    cluster = build_cluster(config, machine, workload, pricer=pricer)
     observer = run_checker() if check else None
     run = cluster.run(workload.requests, on_done, observer)
-    result = run_result(config, machine, workload, run, trace=trace)
+    result = run_result(config, machine, workload, run, trace=trace, meter=meter)
     if check:
         check_result(Finished(machine, workload, run, result))
     return result

@@ -110,6 +110,8 @@ def _machine_config(config: Config) -> Config:
             "num_layer_groups",
             "layer_group_rule",
             "max_num_seqs",
+            "fidelity",
+            "overlap",
         )
     }
     return config.model_copy(
