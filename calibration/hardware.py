@@ -93,6 +93,7 @@ class Gpu:
         fp8_flops_per_s: the same for fp8, None if the GPU has none.
         l2_bytes: last-level cache.
         nvlink_bandwidth_bytes_per_s: to the other GPUs of the node.
+        nic_bandwidth_bytes_per_s: to GPUs of other nodes, of one GPU.
         gpus_per_node: GPUs that share a node's NVLink.
         elementwise_bandwidth_fraction: share of the HBM bandwidth that memory-bound
             kernels (norms, rope) reach.
@@ -110,6 +111,7 @@ class Gpu:
     fp8_flops_per_s: float | None
     l2_bytes: int
     nvlink_bandwidth_bytes_per_s: float
+    nic_bandwidth_bytes_per_s: float
     gpus_per_node: int
     elementwise_bandwidth_fraction: float
     elementwise_latency_us: float
