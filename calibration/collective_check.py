@@ -22,7 +22,7 @@ class TimedCollective:
 
     Attributes:
         gpu: Catalogue name.
-        collective: "custom all_reduce" or NCCL's name of it.
+        collective: NCCL's name of it, or "custom all_reduce".
         num_gpus: GPUs of the group.
         message_bytes: As in the table.
         measured_ns: Of the table.
@@ -50,7 +50,7 @@ def check_collectives(tables: KernelTables) -> Iterator[TimedCollective]:
             links = topology(device, count)
             predicted = nccl_ns(operation, message, links)
             yield TimedCollective(
-                tables.gpu, f"NCCL {operation}", count, message, measured, predicted
+                tables.gpu, operation, count, message, measured, predicted
             )
     rows = tables.select("custom_allreduce", backend="graph")
     for count, message, measured in _rows(rows):

@@ -22,10 +22,9 @@ def kv_cache_tokens(gpu: Gpu, deployment: Deployment, utilization: float) -> int
         ConfigError: If the weights alone do not fit.
     """
     shape, tp = deployment.model, deployment.tp
-    weights = shape.weight_bytes(deployment.dtype).total
-    weights += tp * _latent_bytes(deployment)
+    weights = _weight_bytes(deployment)
     usable = math.floor(gpu.hbm_bytes * utilization) - gpu.reserved_bytes(tp)
-    free = usable - weights // tp
+    free = usable - weight_bytes_per_gpu(deployment)
     if free <= 0:
         raise ConfigError(
             f"model.name = {shape.name}: does not fit in memory:"
@@ -36,6 +35,17 @@ def kv_cache_tokens(gpu: Gpu, deployment: Deployment, utilization: float) -> int
     copies = max(tp // shape.num_kv_heads, 1)
     per_token = shape.kv_bytes_per_token(deployment.kv_dtype) * copies / tp
     return int(free / per_token)
+
+
+def weight_bytes_per_gpu(deployment: Deployment) -> int:
+    """Weights on one GPU of a replica."""
+    return _weight_bytes(deployment) // deployment.tp
+
+
+def _weight_bytes(deployment: Deployment) -> int:
+    """Weights on all GPUs of a replica."""
+    weights = deployment.model.weight_bytes(deployment.dtype).total
+    return weights + deployment.tp * _latent_bytes(deployment)
 
 
 def _latent_bytes(deployment: Deployment) -> int:

@@ -44,6 +44,7 @@ class Machine:
 
     Attributes:
         model: Sizes of the model.
+        deployment: The model with its formats and its split.
         gpu: The GPU as profiled.
         profile: The engine.
         dtype: Weight format.
@@ -61,6 +62,7 @@ class Machine:
     """
 
     model: ModelShape
+    deployment: Deployment
     gpu: Gpu
     profile: EngineProfile
     dtype: str
@@ -227,6 +229,7 @@ def build_machine(config: Config, profile: EngineProfile | None = None) -> Machi
     }
     return Machine(
         model=shape,
+        deployment=deployment,
         gpu=device,
         profile=profile,
         dtype=dtype,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from calibration.kernels.kernel_list import KernelList
 from sim.build import Machine
 from sim.config import Config
@@ -9,8 +11,41 @@ from sim.config_errors import ConfigKeyError
 from sim.machine.iteration import IterationKernels
 from sim.machine.layers import GroupGpu, LayerIssue, Overlap
 from sim.machine.pricer import FidelityMeter, KernelPricer, ScheduleCheck
+from sim.step_cost import StepCostModel
 
-KERNEL: str = "kernel"
+KERNEL: Final = "kernel"
+
+
+def check_fidelity(config: Config, machine: Machine) -> None:
+    """Refuse a machine that kernel fidelity cannot run.
+
+    Raises:
+        ConfigKeyError: If HBM or a link has no bandwidth, or the machine has a cost
+            model of its own, which is not listed kernel by kernel.
+    """
+    if config.engine.fidelity != KERNEL:
+        return
+    _capacities(config, machine)
+    if type(machine.pricer) is not StepCostModel:
+        raise ConfigKeyError(
+            "engine.fidelity",
+            KERNEL,
+            'must be "iteration" where experts are placed rank by rank',
+        )
+
+
+def check_traceable(config: Config) -> None:
+    """Refuse to trace kernels that overlap: a trace draws one after the other.
+
+    Raises:
+        ConfigKeyError: If ``engine.overlap`` is not "none".
+    """
+    if Overlap(config.engine.overlap) is not Overlap.NONE:
+        raise ConfigKeyError(
+            "engine.overlap",
+            config.engine.overlap,
+            'must be "none" with --trace, which draws kernels one after the other',
+        )
 
 
 def kernel_pricer(
@@ -28,8 +63,9 @@ def kernel_pricer(
         check: Is held against every schedule, or None.
 
     Raises:
-        ConfigKeyError: If HBM or a link has no bandwidth.
+        ConfigKeyError: As :func:`check_fidelity`.
     """
+    check_fidelity(config, machine)
     gpu = GroupGpu(
         capacities=_capacities(config, machine),
         num_gpus=machine.power.num_gpus,

@@ -13,9 +13,11 @@ from rich.console import Console
 from rich.table import Table
 
 from reports.trace import MAX_EVENTS, TRACE_FILE
+from sim.build_fidelity import check_traceable
 from sim.cli_output import print_json, progress, warn
 from sim.config import Config
 from sim.fidelity import fidelity_note
+from sim.memory import memory_note, memory_of
 from sim.results import make_directory, replayable, write_run
 from sim.runner import PreparedRun, prepare, run_prepared
 from sim.statistics import quantile_interval, required_for_quantile
@@ -63,6 +65,8 @@ def run_command(
         ConfigError: If it cannot run, before anything is written.
         SimulationError: If the scheduler or the engine breaks an invariant.
     """
+    if trace:
+        check_traceable(config)
     prepared = prepare(config)
     make_directory(out)
     if not quiet:
@@ -108,6 +112,7 @@ def start_note(prepared: PreparedRun) -> str:
         f" kernels of {machine.tables}\n"
         f"KV cache per replica: {machine.num_blocks} blocks of {block_size} ="
         f" {machine.num_blocks * block_size} tokens\n"
+        f"{memory_note(memory_of(config, machine))}\n"
         f"host overhead (ms): {ms_from_ns(host.decode_ns):.2f} decode,"
         f" {ms_from_ns(host.mixed_ns):.2f} with prefill,"
         f" {ms_from_ns(host.layered_ns):.2f} in a layer group"

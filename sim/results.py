@@ -26,6 +26,7 @@ from sim.files import (
 )
 from sim.iteration_log import IterationLog
 from sim.machine.pricer import FidelityMeter
+from sim.memory import memory_of, memory_summary
 from sim.metrics import latency_sample
 from sim.request_frame import requests_frame
 from sim.shell.cluster import ClusterRun
@@ -100,6 +101,7 @@ def run_result(
         summary={
             **run_summary(config, machine, workload, run, sample),
             **fidelity_summary(config, meter),
+            **memory_summary(memory_of(config, machine)),
         },
         requests=requests_frame(run.records, sample, slo_of(config)),
         timeseries=timeseries_frame(run.logs, machine.power, machine.num_blocks),

@@ -21,13 +21,18 @@ from sim.build import (
     build_workload_of,
     check_registered,
 )
-from sim.build_fidelity import KERNEL, kernel_pricer
+from sim.build_fidelity import (
+    KERNEL,
+    check_fidelity,
+    check_traceable,
+    kernel_pricer,
+)
 from sim.checks import run_checker
 from sim.checks.machine import check_schedule
 from sim.checks.results import Finished, check_result
 from sim.config import Config
-from sim.config_errors import ConfigKeyError
 from sim.machine.pricer import FidelityMeter
+from sim.memory import check_memory
 from sim.results import RunResult, run_result
 from workloads.workload import Workload
 
@@ -55,7 +60,10 @@ def prepare(config: Config) -> PreparedRun:
             profiled or a trace is missing or malformed.
     """
     check_registered(config)
-    return PreparedRun(config, build_machine(config), build_workload_of(config))
+    machine = build_machine(config)
+    check_memory(config, machine)
+    check_fidelity(config, machine)
+    return PreparedRun(config, machine, build_workload_of(config))
 
 
 def run_prepared(
@@ -78,12 +86,8 @@ def run_prepared(
         SimulationError: If the scheduler or the engine breaks an invariant.
     """
     config, machine, workload = prepared.config, prepared.machine, prepared.workload
-    if trace and config.engine.overlap != "none":
-        raise ConfigKeyError(
-            "engine.overlap",
-            config.engine.overlap,
-            'must be "none" with --trace, which draws kernels one after the other',
-        )
+    if trace:
+        check_traceable(config)
     meter = pricer = None
     if config.engine.fidelity == KERNEL:
         meter = FidelityMeter()

@@ -11,6 +11,7 @@ from sim.config import Config
 from sim.config_errors import clip
 from sim.config_sections import CostConfig, SloConfig, WorkloadConfig
 from sim.errors import ServescopeError
+from sim.memory import check_memory
 from sim.results import RunResult, write_run
 from sim.runner import PreparedRun, run_prepared
 from sim.statistics import is_unstable
@@ -80,6 +81,7 @@ def simulate(config: Config) -> RunResult:
     """
     check_registered(config)
     machine, workload = machine_of(config), build_workload_of(config)
+    check_memory(config, machine)
     return run_prepared(PreparedRun(config, machine, workload))
 
 

@@ -20,9 +20,10 @@ from sim.machine.batch import Batch
 from sim.machine.pricer import FidelityMeter, KernelPricer
 from sim.machine.streams import COMMUNICATION, COMPUTE
 from sim.plan import LayerSpan, PrefillChunk, StepPlan
-from sim.runner import run_config
+from sim.runner import prepare, run_config, run_prepared
 from sim.schedulers import SCHEDULERS
-from sim.step_cost import HostTimes
+from sim.step_cost import HostTimes, StepCostModel
+from sim.step_parts import PARTS
 from tests.cases import cases
 
 MODELS = {
@@ -179,16 +180,42 @@ def test_halves_of_a_batch_by_hand() -> None:
     )
 
 
-def test_overlap_needs_kernel_fidelity_and_no_trace() -> None:
+def test_overlap_needs_kernel_fidelity_and_no_trace(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="needs engine\\.fidelity"):
         load_config(None, ["engine.overlap=two-batch"])
     small = ["workload.num_requests=1", KERNEL, "engine.overlap=two-batch"]
-    command = ["run", "--trace", "--out", "unused"]
+    command = ["run", "--trace", "--out", str(tmp_path / "out")]
     for setting in small:
         command += ["--set", setting]
     result = CliRunner().invoke(app, command)
     assert isinstance(result.exception, ConfigError)
     assert "--trace" in str(result.exception)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(ConfigError, match="--trace"):
+        run_prepared(prepare(load_config(None, small)), trace=True)
+
+
+class OwnCost(StepCostModel):
+    """As of experts that are placed rank by rank."""
+
+
+def test_a_cost_model_of_its_own_is_not_listed_kernel_by_kernel() -> None:
+    config = load_config(None, [KERNEL])
+    machine = build_machine(config)
+    own = OwnCost.__new__(OwnCost)
+    own.__dict__.update(machine.pricer.__dict__)
+    with pytest.raises(ConfigError, match="rank by rank"):
+        kernel_pricer(config, replace(machine, pricer=own), FidelityMeter())
+
+
+def test_a_trace_without_overlap_has_kernels_that_fill_every_iteration() -> None:
+    config = load_config(None, ["workload.num_requests=1", KERNEL])
+    result = run_prepared(prepare(config), trace=True)
+    parts = [name for name in result.steps if name in {f"{p}_ns" for p in PARTS}]
+    spans = result.steps.groupby("iteration")
+    lasted = spans["end_ns"].first() - spans["start_ns"].first()
+    assert (spans[parts].sum().sum(axis=1) == lasted).all()
+    assert result.trace is not None
 
 
 @pytest.mark.parametrize("what", ["link", "hbm"])
