@@ -37,15 +37,17 @@ def fidelity_summary(config: Config, meter: FidelityMeter | None) -> Summary:
 
 
 def fidelity_note(summary: Summary) -> str:
-    """A line for the terminal; empty where the closed form ran."""
+    """Two lines for the terminal; empty where the closed form ran."""
     difference = summary["fidelity_difference"]
     if difference is None:
         return ""
     hidden = summary["hidden_communication_fraction"]
-    beside = "" if hidden is None else f", {hidden:.1%} of communication hidden"
+    beside = (
+        "" if hidden is None else f"\n{hidden:.1%} of the time of collectives is hidden"
+    )
     return (
         f"kernel fidelity, overlap {summary['overlap']}:"
-        f" {summary['kernel_events']:,} kernel events; iterations take"
+        f" {summary['kernel_events']:,} kernel events\niterations take"
         f" {summary['iterations_s']:.3f} s, in closed form"
         f" {summary['closed_form_s']:.3f} s ({difference:+.2%}){beside}"
     )

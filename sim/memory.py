@@ -64,10 +64,10 @@ def memory_note(fit: MemoryFit) -> str:
     """A line of the start note."""
     parked = f" + {fit.parked_bytes / _GB:.2f} parked" if fit.parked_bytes else ""
     return (
-        f"memory per GPU (GB): {fit.weight_bytes / _GB:.1f} weights,"
-        f" {fit.kv_bytes / _GB:.1f} KV cache,"
-        f" {fit.activation_bytes / _GB:.2f} activations{parked}, of"
-        f" {fit.hbm_bytes / _GB:.1f}"
+        f"GB per GPU: {fit.weight_bytes / _GB:.1f} weights"
+        f" + {fit.kv_bytes / _GB:.1f} KV"
+        f" + {fit.activation_bytes / _GB:.2f} activations{parked}"
+        f" of {fit.hbm_bytes / _GB:.1f}"
     )
 
 
