@@ -23,17 +23,11 @@ def kv_cache_tokens(gpu: Gpu, deployment: Deployment, utilization: float) -> int
         ConfigError: If the weights alone do not fit.
     """
     shape, tp = deployment.model, deployment.tp
-    by_part = shape.weight_bytes(deployment.dtype)
-    weights = by_part.total + tp * _latent_bytes(deployment)
-    own = weights // tp
-    if deployment.dp > 1 or deployment.expert_copies > 1:
-        # Attention is copied to every data-parallel rank, experts are not.
-        experts = round(by_part.expert * deployment.expert_copies)
-        own = (weights - by_part.expert) // tp + experts // deployment.gpus
-    reserved = gpu.reserved_bytes(deployment.gpus)
-    usable = math.floor(gpu.hbm_bytes * utilization) - reserved
-    free = usable - own
+    usable = math.floor(gpu.hbm_bytes * utilization)
+    usable -= gpu.reserved_bytes(deployment.gpus)
+    free = usable - weight_bytes_per_gpu(deployment)
     if free <= 0:
+        weights = _weight_bytes(deployment)
         raise ConfigError(
             f"model.name = {shape.name}: does not fit in memory:"
             f" {weights / 1e9:.1f} GB of {deployment.dtype} weights on"
@@ -44,6 +38,25 @@ def kv_cache_tokens(gpu: Gpu, deployment: Deployment, utilization: float) -> int
     per_token = shape.kv_bytes_per_token(deployment.kv_dtype) * copies / tp
     ranks = 1 if deployment.contexts_everywhere else deployment.dp
     return int(free / per_token) * ranks
+
+
+def weight_bytes_per_gpu(deployment: Deployment) -> int:
+    """Weights on one GPU of a replica.
+
+    Attention is copied to every data-parallel rank, experts are not.
+    """
+    weights, tp = _weight_bytes(deployment), deployment.tp
+    if deployment.dp == 1 and deployment.expert_copies == 1:
+        return weights // tp
+    routed = deployment.model.weight_bytes(deployment.dtype).expert
+    experts = round(routed * deployment.expert_copies)
+    return (weights - routed) // tp + experts // deployment.gpus
+
+
+def _weight_bytes(deployment: Deployment) -> int:
+    """Weights of a tensor-parallel group, with what each of its GPUs keeps whole."""
+    weights = deployment.model.weight_bytes(deployment.dtype).total
+    return weights + deployment.tp * _latent_bytes(deployment)
 
 
 def _latent_bytes(deployment: Deployment) -> int:

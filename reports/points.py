@@ -124,7 +124,7 @@ def averaged(frame: pd.DataFrame, keys: tuple[str, ...]) -> pd.DataFrame:
         if name not in keys
     }
     groups = frame.groupby(list(keys), sort=False, dropna=False)
-    mean = groups.agg(rules).reset_index()
+    mean = groups.agg(rules).copy().reset_index()  # in one piece, then one more column
     if "unstable" in frame:
         mean["unstable"] = groups["unstable"].any().to_numpy()
     return mean[[name for name in frame.columns if name in mean]]

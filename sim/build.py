@@ -52,6 +52,7 @@ class Machine:
 
     Attributes:
         model: Sizes of the model.
+        deployment: The model with its formats and its split.
         gpu: The GPU as profiled.
         profile: The engine.
         dtype: Weight format.
@@ -59,6 +60,8 @@ class Machine:
         kernels: Kernel times of the model on one GPU.
         pricer: Prices plans.
         parts: Splits the time of a plan into its kernels.
+        work: Bytes and FLOPs of the model.
+        coverage: Experts touched by a batch; None for dense models.
         power: Board power of a replica.
         num_blocks: KV blocks of a replica.
         tables: Whose kernels the tables time, such as "vllm 0.24.0".
@@ -69,6 +72,7 @@ class Machine:
     """
 
     model: ModelShape
+    deployment: Deployment
     gpu: Gpu
     profile: EngineProfile
     dtype: str
@@ -76,6 +80,8 @@ class Machine:
     kernels: ModelKernels
     pricer: StepCostModel
     parts: StepParts | None
+    work: ModelWork
+    coverage: ExpertCoverage | None
     power: PowerModel
     num_blocks: int
     tables: str
@@ -164,8 +170,12 @@ def build_cluster(
     *,
     fast_forward: bool = True,
     detailed: bool = True,
+    pricer: StepPricer | None = None,
 ) -> Cluster:
-    """Replicas with fresh engines behind a router; see :class:`Cluster`."""
+    """Replicas with fresh engines behind a router; see :class:`Cluster`.
+
+    ``pricer`` takes the place of the machine's closed form.
+    """
     limits = _limits(config, machine.model)
     options = SchedulerOptions(
         limits=limits,
@@ -179,7 +189,7 @@ def build_cluster(
     router = ROUTERS[config.parallel.router]()
     return Cluster(
         engines,
-        _pricers(config, machine),
+        _pricers(config, machine, pricer),
         router,
         workload.max_concurrency,
         machine.profile.frontend_ns,
@@ -188,7 +198,9 @@ def build_cluster(
     )
 
 
-def _pricers(config: Config, machine: Machine) -> StepPricer | list[StepPricer]:
+def _pricers(
+    config: Config, machine: Machine, pricer: StepPricer | None
+) -> StepPricer | list[StepPricer]:
     """One pricer for all replicas, or one each where experts move.
 
     Raises:
@@ -196,7 +208,7 @@ def _pricers(config: Config, machine: Machine) -> StepPricer | list[StepPricer]:
     """
     fresh = machine.fresh_pricer
     if fresh is None:
-        return what_if_pricer(config, machine.pricer, machine.power)
+        return what_if_pricer(config, pricer or machine.pricer, machine.power)
     cap_w = config.cluster.power_cap_w
     if cap_w is not None:
         raise ConfigKeyError(
@@ -264,6 +276,7 @@ def build_machine(config: Config, profile: EngineProfile | None = None) -> Machi
     fresh = fresh_pricer(config, placed, pricer_of, power)
     return Machine(
         model=shape,
+        deployment=deployment,
         gpu=device,
         profile=profile,
         dtype=dtype,
@@ -271,6 +284,8 @@ def build_machine(config: Config, profile: EngineProfile | None = None) -> Machi
         kernels=kernels,
         pricer=pricer,
         parts=_parts(pricer, ingredients) if fresh is None else None,
+        work=ingredients["work"],
+        coverage=ingredients["coverage"],
         power=power,
         fresh_pricer=fresh,
         num_blocks=_num_blocks(config, what_if_memory(config, device), deployment),

@@ -124,6 +124,39 @@ def show(
 
 @calibrate.command(
     epilog=examples(
+        "servescope calibrate links",
+        "servescope calibrate links --gpu h100 --out links-report",
+    )
+)
+def links(
+    gpu: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="One GPU only.", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="Also write every compared row, links.csv, here.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare collectives simulated as flows on links with the profiled ones.
+
+    Ring, tree and pairwise algorithms in NCCL's protocols, and vLLM's own all-reduce;
+    their constants are NCCL's own, none is fitted to the tables.
+    """
+    from sim.cli_links import links_command
+
+    links_command(gpu, out, as_json=as_json, quiet=quiet)
+
+
+@calibrate.command(
+    epilog=examples(
         "servescope calibrate profile --model Qwen/Qwen3-30B-A3B",
         "torchrun --nproc-per-node 2 --no-python servescope calibrate profile --tp 2",
     )

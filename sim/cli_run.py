@@ -13,9 +13,12 @@ from rich.console import Console
 from rich.table import Table
 
 from reports.trace import MAX_EVENTS, TRACE_FILE
+from sim.build_fidelity import check_traceable
 from sim.cli_output import print_json, progress, warn
 from sim.config import Config
 from sim.errors import ConfigError
+from sim.fidelity import fidelity_note
+from sim.memory import memory_note, memory_of
 from sim.recording import Recording
 from sim.results import make_directory, replayable, write_run
 from sim.runner import PreparedRun, prepare, run_prepared
@@ -69,6 +72,8 @@ def run_command(
         raise ConfigError(
             f"--iterations with --record {recording}; allowed: --record iterations"
         )
+    if trace:
+        check_traceable(config)
     prepared = prepare(config)
     make_directory(out)
     if not quiet:
@@ -117,6 +122,7 @@ def start_note(prepared: PreparedRun) -> str:
         f" kernels of {machine.tables}\n"
         f"KV cache per replica: {machine.num_blocks} blocks of {block_size} ="
         f" {machine.num_blocks * block_size} tokens\n"
+        f"{memory_note(memory_of(config, machine))}\n"
         f"host overhead (ms): {ms_from_ns(host.decode_ns):.2f} decode,"
         f" {ms_from_ns(host.mixed_ns):.2f} with prefill,"
         f" {ms_from_ns(host.layered_ns):.2f} in a layer group"
@@ -130,6 +136,8 @@ def _print_tables(summary: Summary) -> None:
         f" {summary['preemptions']} preemptions\n"
     )
     Console().print(latency_table(summary), figure_table(summary), sep="\n")
+    if note := fidelity_note(summary):
+        typer.echo(note)
 
 
 def p99_note(requests: pd.DataFrame) -> str:

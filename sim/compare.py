@@ -190,7 +190,8 @@ def compare_frame(summaries: Sequence[Summary]) -> pd.DataFrame:
         for summary in summaries
     ]
     frame = pd.DataFrame(rows).rename(columns={"model_id": "model"})
-    return frame.astype({"request_rate": float})
+    # In one piece: pandas warns of frames that are put together column by column.
+    return frame.astype({"request_rate": float}).copy()
 
 
 def _tradeoff_frame(

@@ -160,6 +160,13 @@ def _check_parallel(config: Config) -> None:
 
 def _check_engine(engine: EngineConfig) -> None:
     """Decodes are charged to the chunk, so it must hold one token of each (vLLM)."""
+    if engine.overlap != "none" and engine.fidelity != "kernel":
+        raise ConfigKeyError(
+            "engine.overlap",
+            engine.overlap,
+            'needs engine.fidelity = "kernel"',
+            ("engine.fidelity",),
+        )
     if (
         engine.scheduler == CHUNKED_PREFILL
         and engine.token_budget < engine.max_num_seqs

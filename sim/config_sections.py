@@ -173,6 +173,16 @@ class EngineConfig(Section):
     kv_cache_dtype: Literal["auto", "fp8"] = Field(
         default="auto", description="Type of the KV cache; auto is the model's."
     )
+    fidelity: Literal["iteration", "kernel"] = Field(
+        default="iteration",
+        description="Iterations in closed form, or every kernel and collective on its "
+        "stream, sharing HBM and links.",
+    )
+    overlap: Literal["none", "tp-all-reduce", "two-batch"] = Field(
+        default="none",
+        description="With fidelity kernel: nothing runs beside a collective; the "
+        "second half of the kernel before it; or the other half of the batch.",
+    )
 
     @property
     def token_budget(self) -> int:

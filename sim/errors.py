@@ -27,7 +27,8 @@ class InvariantError(SimulationError):
     """A law that every run obeys does not hold in this one.
 
     Attributes:
-        invariant: Its name, a key of ``sim.checks.INVARIANTS`` or of
+        invariant: Its name, a key of ``sim.checks.INVARIANTS``, of
+            ``sim.checks.machine.MACHINE_LAWS`` or of
             ``sim.checks.results.RESULT_CHECKS``.
         problem: What was seen, and what the law says instead.
         time_ns: Simulated time, None if it is not known here.

@@ -17,6 +17,7 @@ from sim.config import Config
 from sim.config_errors import one_line
 from sim.config_text import config_toml
 from sim.errors import ConfigError, SimulationError
+from sim.fidelity import fidelity_summary
 from sim.files import (
     write_atomic,
     write_csv_gz_atomic,
@@ -24,6 +25,8 @@ from sim.files import (
     write_json_gz_atomic,
 )
 from sim.iteration_log import IterationLog
+from sim.machine.pricer import FidelityMeter
+from sim.memory import memory_of, memory_summary
 from sim.metrics import latency_sample
 from sim.recording import Recording
 from sim.request_frame import requests_frame
@@ -105,16 +108,22 @@ def run_result(
     run: ClusterRun,
     *,
     trace: bool = False,
+    meter: FidelityMeter | None = None,
     recording: Recording = Recording.ITERATIONS,
 ) -> RunResult:
     """Work out the result of a finished run, if asked with its trace.
 
     Tables that are not recorded are empty, and :func:`write_run` does not write them.
+    ``meter`` is that of a run of kernel fidelity.
     """
     sample = latency_sample(run.records, [log.decode_end_ns for log in run.logs])
     result = RunResult(
         config=config,
-        summary=run_summary(config, machine, workload, run, sample),
+        summary={
+            **run_summary(config, machine, workload, run, sample),
+            **fidelity_summary(config, meter),
+            **memory_summary(memory_of(config, machine)),
+        },
         recording=recording,
     )
     if recording.requests:

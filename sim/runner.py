@@ -21,10 +21,19 @@ from sim.build import (
     build_workload_of,
     check_registered,
 )
+from sim.build_fidelity import (
+    KERNEL,
+    check_fidelity,
+    check_traceable,
+    kernel_pricer,
+)
 from sim.checks import run_checker
+from sim.checks.machine import check_schedule
 from sim.checks.results import Finished, check_result
 from sim.config import Config
 from sim.errors import ConfigError
+from sim.machine.pricer import FidelityMeter
+from sim.memory import check_memory
 from sim.recording import Recording
 from sim.results import RunResult, run_result
 from workloads.workload import Workload
@@ -53,7 +62,10 @@ def prepare(config: Config) -> PreparedRun:
             profiled or a trace is missing or malformed.
     """
     check_registered(config)
-    return PreparedRun(config, build_machine(config), build_workload_of(config))
+    machine = build_machine(config)
+    check_memory(config, machine)
+    check_fidelity(config, machine)
+    return PreparedRun(config, machine, build_workload_of(config))
 
 
 def run_prepared(
@@ -74,23 +86,38 @@ def run_prepared(
         recording: How much to keep; the numbers are the same.
 
     Raises:
-        ConfigError: If a trace is asked of experts that move.
+        ConfigError: If a trace is asked of experts that move or kernels that overlap.
         SimulationError: If the scheduler or the engine breaks an invariant.
     """
     config, machine, workload = prepared.config, prepared.machine, prepared.workload
-    if trace and machine.parts is None:
+    if trace:
+        _check_traceable(config, machine)
+    kept = Recording.ITERATIONS if check or trace else recording
+    meter = pricer = None
+    if config.engine.fidelity == KERNEL:
+        meter = FidelityMeter()
+        law = check_schedule if check else None
+        pricer = kernel_pricer(config, machine, meter, law)
+    cluster = build_cluster(
+        config, machine, workload, detailed=kept.iterations, pricer=pricer
+    )
+    observer = run_checker() if check else None
+    run = cluster.run(workload.requests, on_done, observer)
+    result = run_result(
+        config, machine, workload, run, trace=trace, meter=meter, recording=kept
+    )
+    if check:
+        check_result(Finished(machine, workload, run, result))
+    return result.reduced(recording)
+
+
+def _check_traceable(config: Config, machine: Machine) -> None:
+    check_traceable(config)
+    if machine.parts is None:
         raise ConfigError(
             "--trace: experts that move or topics that change leave no kernel split;"
             " allowed: without moe.rebalance_interval and moe.topic_period_s"
         )
-    kept = Recording.ITERATIONS if check or trace else recording
-    cluster = build_cluster(config, machine, workload, detailed=kept.iterations)
-    observer = run_checker() if check else None
-    run = cluster.run(workload.requests, on_done, observer)
-    result = run_result(config, machine, workload, run, trace=trace, recording=kept)
-    if check:
-        check_result(Finished(machine, workload, run, result))
-    return result.reduced(recording)
 
 
 def run_config(

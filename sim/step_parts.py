@@ -95,6 +95,11 @@ class StepParts:
         step |= self._gaps(plan, decoding)
         return spans, step
 
+    def around(self, plan: StepPlan, decoding: int) -> Parts:
+        """``STEP_KERNELS``, before the kernel factor, and ``STEP_GAPS`` of a plan."""
+        rows = decoding if plan.spans[0].decode else 0
+        return self._head(plan, rows) | self._gaps(plan, decoding)
+
     def _span(
         self, span: LayerSpan, decoding: int, rows: int, context_tokens: int
     ) -> Parts:

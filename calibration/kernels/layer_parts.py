@@ -18,17 +18,24 @@ def products(model: ModelShape, tp: int, *, leading: bool) -> Products:
         tp: Tensor-parallel size.
         leading: Of the dense layers that lead the layers with experts.
     """
-    attention = _attention_products(model, tp)
+    return (
+        *attention_products(model, tp),
+        *ffn_products(model, tp, leading=leading),
+    )
+
+
+def ffn_products(model: ModelShape, tp: int, *, leading: bool) -> Products:
+    """Router, shared and dense FFN of :func:`products`."""
     if not model.is_moe or leading:
-        return (*attention, *_ffn_products(model, model.intermediate_size // tp))
+        return _gated_products(model, model.intermediate_size // tp)
     router = (model.num_experts, model.hidden_size)
     if not model.shared_intermediate_size:
-        return (*attention, router)
-    shared = _ffn_products(model, model.shared_intermediate_size // tp)
-    return (*attention, router, *shared)
+        return (router,)
+    return (router, *_gated_products(model, model.shared_intermediate_size // tp))
 
 
-def _attention_products(model: ModelShape, tp: int) -> Products:
+def attention_products(model: ModelShape, tp: int) -> Products:
+    """Projections of :func:`products`, the output projection last."""
     heads, hidden = model.num_heads // tp, model.hidden_size
     if model.latent:
         return model.latent.products(hidden, heads)
@@ -37,7 +44,7 @@ def _attention_products(model: ModelShape, tp: int) -> Products:
     return ((queries + 2 * keys, hidden), (hidden, queries))
 
 
-def _ffn_products(model: ModelShape, inner: int) -> Products:
+def _gated_products(model: ModelShape, inner: int) -> Products:
     return ((2 * inner, model.hidden_size), (model.hidden_size, inner))
 
 
@@ -68,6 +75,12 @@ def elementwise(
         kernels += 1  # outputs of shared and routed experts, added
         row_bytes += 3 * model.hidden_size * _ACTIVATION_BYTES
     return kernels, row_bytes
+
+
+def ffn_elementwise(model: ModelShape, tp: int, *, leading: bool) -> tuple[int, int]:
+    """Those of :func:`elementwise` that come after attention: norm, activation, sum."""
+    kernels, row_bytes = elementwise(model, tp, leading=leading, inside=True)
+    return kernels - 1, row_bytes - 4 * model.hidden_size * _ACTIVATION_BYTES
 
 
 def _attention_passes(model: ModelShape, tp: int) -> tuple[int, int]:

@@ -21,7 +21,7 @@ from calibration.kernels.experts import Experts, Inefficiency
 from calibration.kernels.gemm import Gemms
 from calibration.kernels.latent_attention import LatentDecode, LatentPrefill
 from calibration.kernels.latent_heads import LatentHeads, absorbed_chunk_tokens
-from calibration.kernels.layer_parts import elementwise, products
+from calibration.kernels.layer_parts import elementwise, ffn_elementwise, products
 from calibration.kernels.moe_roofline import MoeSlice
 from calibration.kernels.what_if import MachineScale
 from calibration.model_shape import ModelShape
@@ -140,17 +140,21 @@ class ModelKernels:
         known = self._linear.get((rows, leading))
         if known is None:
             shapes = products(self._model, self.tp, leading=leading)
-            known = _sum(self._gemm(rows, n, k) for n, k in shapes)
+            known = _sum(self.product(rows, n, k) for n, k in shapes)
             self._linear[rows, leading] = known
         return known
 
-    def _gemm(self, rows: int, n: int, k: int) -> Timed:
-        weights = n * k * self._weight_bytes
+    def product(self, rows: int, n: int, k: int) -> Timed:
+        """One matrix product with (n, k) weights."""
         return self._scale.apply(
             self._gemms.at(rows, n, k),
-            hbm_bytes=weights + rows * (n + k) * _ACTIVATION_BYTES,
+            hbm_bytes=self.product_bytes(rows, n, k),
             flops=2 * rows * n * k,
         )
+
+    def product_bytes(self, rows: int, n: int, k: int) -> int:
+        """HBM bytes of one matrix product on one GPU."""
+        return n * k * self._weight_bytes + rows * (n + k) * _ACTIVATION_BYTES
 
     def elementwise(self, rows: int, *, leading: bool = False) -> Timed:
         """Norms, rotary embedding and activation functions of one layer.
@@ -169,6 +173,26 @@ class ModelKernels:
     def elementwise_row_bytes(self, leading: bool) -> int:
         """Bytes per row of the memory-bound kernels of one layer of a kind."""
         return self.elementwise_work(leading=leading)[1]
+
+    def ffn_elementwise(self, rows: int, *, leading: bool = False) -> tuple[int, int]:
+        """Time (ns) of the memory-bound kernels after attention, and bytes per row."""
+        kernels, row_bytes = ffn_elementwise(self._model, self.tp, leading=leading)
+        ns = kernels * self._elementwise_ns + rows * row_bytes / self._elementwise_rate
+        return round(ns), row_bytes
+
+    def expert_bytes(self, rows: int, touched: float) -> float:
+        """HBM bytes of the routed experts' weights on one GPU."""
+        return self._experts.work(rows, touched)[0] if self._experts else 0.0
+
+    def prefill_bytes(
+        self, chunks: Sequence[tuple[int, int]], *, windowed: bool
+    ) -> float:
+        """HBM bytes of the attention of (prefix, tokens) chunks on one GPU."""
+        return self._attention[windowed][0].work(chunks).hbm_bytes
+
+    def decode_bytes(self, batch: int, context: int, *, windowed: bool) -> float:
+        """HBM bytes of the attention of ``batch`` rows on one GPU."""
+        return self._attention[windowed][1].work(batch, context).hbm_bytes
 
     def experts(self, rows: int, touched: float) -> Timed:
         """Routed experts of one layer; zero for dense models."""

@@ -43,3 +43,6 @@ SCHEDULERS: Mapping[str, Callable[[SchedulerOptions], Scheduler]] = MappingProxy
     }
 )
 """Every scheduler by its configuration name."""
+
+PARKING: frozenset[str] = frozenset({"layered-prefill"})
+"""Those under which prompts wait between layers from one iteration to the next."""

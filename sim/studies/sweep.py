@@ -174,7 +174,7 @@ def points_frame(plan: SweepPlan, records: Sequence[Record]) -> pd.DataFrame:
         for settings, record in zip(plan.settings, records, strict=True)
     ]
     frame = pd.DataFrame(rows)
-    return frame.fillna(dict.fromkeys(frame, math.nan)).infer_objects()
+    return frame.fillna(dict.fromkeys(frame, math.nan)).infer_objects().copy()
 
 
 def value_of(config: Config, key: str) -> Any:

@@ -11,6 +11,7 @@ from sim.config import Config
 from sim.config_errors import clip
 from sim.config_sections import CostConfig, SloConfig, WorkloadConfig
 from sim.errors import ServescopeError
+from sim.memory import check_memory
 from sim.recording import Recording
 from sim.results import RunResult, write_run
 from sim.runner import PreparedRun, run_prepared
@@ -82,6 +83,7 @@ def simulate(config: Config, recording: Recording = Recording.REQUESTS) -> RunRe
     """
     check_registered(config)
     machine, workload = machine_of(config), build_workload_of(config)
+    check_memory(config, machine)
     prepared = PreparedRun(config, machine, workload)
     return run_prepared(prepared, recording=recording)
 
@@ -113,6 +115,8 @@ def _machine_config(config: Config) -> Config:
             "num_layer_groups",
             "layer_group_rule",
             "max_num_seqs",
+            "fidelity",
+            "overlap",
         )
     }
     return config.model_copy(

@@ -71,6 +71,7 @@ def _decodes(batch: int) -> dict[str, object]:
     """All at once, 4000 tokens each: nearly nothing but decodes."""
     return {
         **_LLAMA,
+        "cluster.hbm_capacity_scale": 20.0,  # room for the largest batch
         "engine.max_num_seqs": batch,
         "engine.max_model_len": 8192,
         "engine.max_num_batched_tokens": 8192,

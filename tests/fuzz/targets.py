@@ -327,6 +327,8 @@ EDGES: Mapping[str, tuple[Any, ...]] = {
     "engine.gpu_memory_utilization": (5e-324, 0.5, 1),
     "engine.kv_cache_tokens": (1, 2000, 10**12),
     "engine.kv_cache_dtype": ("fp8",),
+    "engine.fidelity": ("kernel",),
+    "engine.overlap": ("tp-all-reduce", "two-batch"),
     "model.dtype": ("bfloat16", "fp8", "mxfp4"),
     "moe.routing": ("uniform",),
     "moe.prompt_skew": (0, 10),

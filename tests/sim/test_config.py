@@ -68,6 +68,8 @@ CHOICES = {
     "model.dtype": ["auto", "bfloat16", "fp8", "mxfp4"],
     "engine.layer_group_rule": ["code", "paper"],
     "engine.kv_cache_dtype": ["auto", "fp8"],
+    "engine.fidelity": ["iteration", "kernel"],
+    "engine.overlap": ["none", "tp-all-reduce", "two-batch"],
     "moe.routing": ["skewed", "uniform"],
     "moe.communication": ["tp_allreduce", "ep_home", "context_coherent"],
     "moe.dispatch_dtype": ["bfloat16", "fp8"],

@@ -51,6 +51,10 @@ VLLM_KEYS = {
 }
 """Keys of ``vllm bench serve --save-result`` that a simulation can know."""
 OUR_KEYS = {
+    *("fidelity", "overlap", "kernel_events", "iterations_s", "closed_form_s"),
+    *("fidelity_difference", "hidden_communication_fraction"),
+    *(f"gpu_{part}_bytes" for part in ("hbm", "weight", "kv_cache")),
+    *(f"gpu_{part}_bytes" for part in ("activation", "parked")),
     *(
         f"p{percentile}_{metric}_ms"
         for metric in ("ttft", "tpot", "itl", "e2el")
