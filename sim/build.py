@@ -27,9 +27,11 @@ from sim.input_file import read_bytes
 from sim.model_work import ModelWork
 from sim.routers import ROUTERS
 from sim.schedulers import SCHEDULERS, SchedulerOptions
+from sim.schedulers.pace import Pace
 from sim.shell.cluster import Cluster
 from sim.step_cost import HostTimes, StepCostModel
 from sim.step_parts import StepParts
+from sim.units import NS_PER_MS
 from sim.view import EngineLimits
 from sim.what_if import what_if_memory, what_if_pricer, what_if_shape
 from workloads.coverage import UNIFORM, ExpertCoverage, RoutingSkew, routing_skew
@@ -153,10 +155,12 @@ def build_cluster(
 ) -> Cluster:
     """Replicas with fresh engines behind a router; see :class:`Cluster`."""
     limits = _limits(config, machine.model)
+    pricer = what_if_pricer(config, machine.pricer, machine.power)
     options = SchedulerOptions(
         limits=limits,
         num_layer_groups=config.engine.num_layer_groups,
         layer_group_rule=config.engine.layer_group_rule,
+        pace=Pace(_tbt_target_ns(config), pricer),
     )
     engines = [
         Engine(SCHEDULERS[config.engine.scheduler](options), limits, machine.num_blocks)
@@ -165,7 +169,7 @@ def build_cluster(
     router = ROUTERS[config.parallel.router]()
     return Cluster(
         engines,
-        what_if_pricer(config, machine.pricer, machine.power),
+        pricer,
         router,
         workload.max_concurrency,
         machine.profile.frontend_ns,
@@ -232,6 +236,12 @@ def build_machine(config: Config, profile: EngineProfile | None = None) -> Machi
         tables=tables.version,
         calibration_sha256=_calibration_hash(kernels.packs, profile, device, skew),
     )
+
+
+def _tbt_target_ns(config: Config) -> int | None:
+    """Longest iteration of the policies that keep a target."""
+    target_ms = config.engine.tbt_target_ms or config.slo.itl_ms
+    return None if target_ms is None else round(target_ms * NS_PER_MS)
 
 
 def _limits(config: Config, shape: ModelShape) -> EngineLimits:

@@ -17,6 +17,7 @@ from sim.config_errors import ConfigKeyError, one_of
 from sim.config_fields import Seed
 from sim.config_sections import (
     CHUNKED_PREFILL,
+    DYNAMIC_CHUNKED,
     CalibrationConfig,
     ClusterConfig,
     CostConfig,
@@ -140,14 +141,14 @@ def _check_parallel(config: Config) -> None:
 def _check_engine(engine: EngineConfig) -> None:
     """Decodes are charged to the chunk, so it must hold one token of each (vLLM)."""
     if (
-        engine.scheduler == CHUNKED_PREFILL
+        engine.scheduler in {CHUNKED_PREFILL, DYNAMIC_CHUNKED}
         and engine.token_budget < engine.max_num_seqs
     ):
         raise ConfigKeyError(
             "engine.max_num_batched_tokens",
             engine.token_budget,
             f"must be >= engine.max_num_seqs ({engine.max_num_seqs}) "
-            f"with {CHUNKED_PREFILL}",
+            f"with {engine.scheduler}",
             ("engine.max_num_seqs", "engine.scheduler"),
         )
 

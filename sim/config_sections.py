@@ -31,6 +31,7 @@ from sim.config_fields import (
 )
 
 CHUNKED_PREFILL: Final = "chunked-prefill"
+DYNAMIC_CHUNKED: Final = "dynamic-chunked-prefill"
 # The usual chunk of chunked prefill, and the budget of layered prefill in its published
 # code and paper (arXiv, Qwen3-30B-A3B on 2 x H100: C = 512 against B = 8192).
 CHUNK_TOKENS: Final = 512
@@ -125,6 +126,11 @@ class EngineConfig(Section):
         description="Scheduling policy.",
         examples=["layered-prefill", "chunked-prefill", "orca", "static"],
     )
+    tbt_target_ms: Annotated[Milliseconds | None, OrNone] = Field(
+        default=None,
+        description="adaptive-layered-prefill and dynamic-chunked-prefill: longest "
+        "iteration they plan while requests decode, ms; none is slo.itl_ms.",
+    )
     max_num_batched_tokens: Annotated[Tokens | None, OrNone] = Field(
         default=None,
         description="Token budget of an iteration, in tokens; none is the scheduler's "
@@ -132,12 +138,13 @@ class EngineConfig(Section):
     )
     num_layer_groups: Count = Field(
         default=16,
-        description="layered-prefill: the most groups a prompt batch is spread over.",
+        description="layered-prefill, hybrid-prefill: the most groups a batch is "
+        "spread over.",
     )
     layer_group_rule: Literal["code", "paper"] = Field(
         default="code",
-        description="layered-prefill: groups from the batch's prompt tokens, by the "
-        "published code's table or the paper's ceil(tokens / 512).",
+        description="layered-prefill, hybrid-prefill: groups from the batch's prompt "
+        "tokens, by the published code's table or the paper's ceil(tokens / 512).",
     )
     max_num_seqs: Count = Field(
         default=256, description="The most requests in one iteration."

@@ -88,6 +88,7 @@ class Engine:
             decode_blocks=self.decoding.blocks_needed(),
             free_blocks=self.free_blocks,
             newest_decoding=self.decoding.newest_first,
+            stored_tokens=self.decoding.stored_tokens,
         )
         try:
             plan = self.scheduler.plan(view)

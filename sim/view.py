@@ -72,6 +72,7 @@ class SchedulerView:
         num_decoding: Requests that decode one token per iteration.
         decode_blocks: KV blocks those need for the coming token.
         free_blocks: KV blocks nobody holds.
+        stored_tokens: KV tokens of the decoding requests together.
         newest_decoding: Iterates (request id, KV tokens stored) of the decoding
             requests, newest first.
     """
@@ -82,6 +83,7 @@ class SchedulerView:
     decode_blocks: int
     free_blocks: int
     newest_decoding: Callable[[], Iterator[tuple[int, int]]]
+    stored_tokens: int = 0
 
 
 class Scheduler(Protocol):

@@ -37,6 +37,19 @@ _PRESSED = (  # two small caches: preemptions, and prompts beyond the context
     "cluster.nodes=2",
 )
 GOLDEN: dict[str, tuple[str, ...]] = {
+    "adaptive-layered-prefill": (
+        "engine.scheduler=adaptive-layered-prefill",
+        "engine.tbt_target_ms=40.0",
+    ),
+    "dynamic-chunked-prefill": (
+        "engine.scheduler=dynamic-chunked-prefill",
+        "engine.tbt_target_ms=40.0",
+    ),
+    "hybrid-prefill, sharegpt": (
+        "engine.scheduler=hybrid-prefill",
+        "workload.dataset=sharegpt",
+        "workload.request_rate=6.0",
+    ),
     "layered-prefill": (),
     "layered-prefill, paper rule, paper engine": (
         "engine.layer_group_rule=paper",

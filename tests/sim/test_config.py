@@ -43,6 +43,7 @@ FLOATS: Edges = {
     "cluster.hbm_capacity_scale": ([TINY, 1, 100.0], [0, 100.1]),
     "cluster.power_cap_w": ([TINY, 1e5, None], [0, -1, 2e5]),
     "engine.gpu_memory_utilization": ([TINY, 1.0], [0, 1.01]),
+    "engine.tbt_target_ms": ([TINY, 1e9, None], [0, -1, 2e9]),
     "moe.prompt_skew": ([0, 10, None], [-TINY, 10.1]),
     "moe.decode_skew": ([0, 10, None], [-TINY, 10.1]),
     "workload.request_rate": ([0.001, 1e9, math.inf], [0, 0.0009, 2e9, -math.inf]),

@@ -31,7 +31,7 @@ from tests.sim.pricing import (
     limits,
     requests,
     scenarios,
-    scheduler,
+    scheduler_of,
 )
 
 
@@ -63,7 +63,7 @@ def columns(log: IterationLog) -> Mapping[str, object]:
 def run(name: str, case: Scenario, frontend_ns: int, *, fast: bool) -> ClusterRun:
     engines = [
         Engine(
-            scheduler(name, case.at, case.groups, case.rule, case.scale),
+            scheduler_of(name, case),
             case.at,
             case.num_blocks,
         )
