@@ -25,6 +25,7 @@ from sim.engine import Engine
 from sim.errors import ConfigError
 from sim.input_file import read_bytes
 from sim.model_work import ModelWork
+from sim.queues import QUEUES
 from sim.routers import ROUTERS
 from sim.schedulers import SCHEDULERS, SchedulerOptions
 from sim.schedulers.pace import Pace
@@ -111,6 +112,7 @@ def check_registered(config: Config) -> None:
         profiles=(*profile_names(), *_anchored(config)),
         gpus=(*gpu_names(), *gpu_aliases()),
         routers=ROUTERS,
+        queues=QUEUES,
     )
 
 
@@ -140,6 +142,8 @@ def build_workload_of(config: Config) -> Workload:
             random_output_len=section.random_output_len,
             random_range_ratio=section.random_range_ratio,
             context_tokens=config.engine.max_model_len,
+            num_clients=section.num_clients,
+            client_skew=section.client_skew,
             seed=config.seed,
         )
     )
@@ -163,7 +167,12 @@ def build_cluster(
         pace=Pace(_tbt_target_ns(config), pricer),
     )
     engines = [
-        Engine(SCHEDULERS[config.engine.scheduler](options), limits, machine.num_blocks)
+        Engine(
+            SCHEDULERS[config.engine.scheduler](options),
+            limits,
+            machine.num_blocks,
+            QUEUES[config.engine.queue](),
+        )
         for _ in range(config.parallel.replicas)
     ]
     router = ROUTERS[config.parallel.router]()

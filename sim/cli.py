@@ -57,6 +57,7 @@ class Kind(StrEnum):
     SCHEDULERS = "schedulers"
     PROFILES = "profiles"
     ROUTERS = "routers"
+    QUEUES = "queues"
     PLACEMENTS = "placements"
     ROUTING = "routing"
 
@@ -303,7 +304,12 @@ def explore(
 def list_names(
     kind: Annotated[
         Kind | None,
-        typer.Argument(help="What to list; everything if left out."),
+        typer.Argument(
+            metavar="KIND",
+            help="What to list; everything if left out: " + ", ".join(Kind) + ".",
+            show_default=False,
+            show_choices=False,
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:

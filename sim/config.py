@@ -89,6 +89,7 @@ def check_names(
     profiles: Collection[str],
     gpus: Collection[str],
     routers: Collection[str],
+    queues: Collection[str],
 ) -> None:
     """Refuse a name that no registry holds.
 
@@ -99,6 +100,7 @@ def check_names(
         ("cluster.gpu", config.cluster.gpu, gpus),
         ("parallel.router", config.parallel.router, routers),
         ("engine.scheduler", config.engine.scheduler, schedulers),
+        ("engine.queue", config.engine.queue, queues),
         ("calibration.profile", config.calibration.profile, profiles),
         ("workload.dataset", config.workload.dataset, datasets),
     ):

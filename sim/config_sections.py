@@ -126,6 +126,12 @@ class EngineConfig(Section):
         description="Scheduling policy.",
         examples=["layered-prefill", "chunked-prefill", "orca", "static"],
     )
+    queue: Name = Field(
+        default="fcfs",
+        description="Who is admitted first: fcfs in order of arrival, sjf the shortest "
+        "prompt, vtc the client that was served least.",
+        examples=["fcfs", "sjf", "vtc"],
+    )
     tbt_target_ms: Annotated[Milliseconds | None, OrNone] = Field(
         default=None,
         description="adaptive-layered-prefill and dynamic-chunked-prefill: longest "
@@ -241,6 +247,13 @@ class WorkloadConfig(Section):
         default=None,
         description="Seconds of arrivals; with num_requests, whichever ends first. "
         f"{DEFAULT_DURATION_S:g} when there is neither, nor a path.",
+    )
+    num_clients: Count = Field(
+        default=1, description="Clients that the requests are spread over, at random."
+    )
+    client_skew: Sigma = Field(
+        default=0.0,
+        description="Zipf exponent of the clients' shares of the requests; 0 is even.",
     )
     random_input_len: Tokens = Field(
         default=1024, description="Dataset random: centre of prompt lengths, tokens."

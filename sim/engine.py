@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter
 from collections.abc import Iterable
 
 from sim.decode_batch import DecodeBatch
 from sim.errors import SimulationError
 from sim.plan import LayerSpan, PrefillChunk, StepPlan
+from sim.queues import WaitingQueue
+from sim.queues.fcfs import FirstComeFirstServed
 from sim.request import RequestRecord, TokenRun
 from sim.validation import check_plan
 from sim.view import (
@@ -30,7 +32,7 @@ class Engine:
         scheduler: The policy.
         limits: The engine's options.
         num_blocks: KV blocks in all.
-        waiting: Requests not admitted, first come first served.
+        waiting: Requests not admitted, by its queue discipline.
         prefilling: Admitted prompts in progress, by request id.
         decoding: Decoding requests.
         free_blocks: KV blocks nobody holds.
@@ -38,19 +40,25 @@ class Engine:
     """
 
     def __init__(
-        self, scheduler: Scheduler, limits: EngineLimits, num_blocks: int
+        self,
+        scheduler: Scheduler,
+        limits: EngineLimits,
+        num_blocks: int,
+        waiting: WaitingQueue | None = None,
     ) -> None:
         self.scheduler = scheduler
         self.limits = limits
         self.num_blocks = num_blocks
         self.free_blocks = num_blocks
-        self.waiting: deque[QueuedRequest] = deque()
+        fcfs = FirstComeFirstServed()
+        self.waiting: WaitingQueue = fcfs if waiting is None else waiting
         self.prefilling: dict[int, PrefillState] = {}
         self.decoding = DecodeBatch(limits.block_size)
         self.preemptions = 0
         self._records: dict[int, RequestRecord] = {}
         self._emitted: dict[int, int] = {}
         self._first_ns: dict[int, int] = {}
+        self._decoding_of: Counter[int] = Counter()  # by client, if it is charged
 
     @property
     def has_work(self) -> bool:
@@ -66,7 +74,14 @@ class Engine:
             record.output_tokens = min(request.output_tokens, room)
             self._records[request.id] = record
             self._emitted[request.id] = 0
-            self.waiting.append(QueuedRequest(request.id, request.prompt_tokens))
+            self.waiting.push(self._queued(record, request.prompt_tokens))
+
+    @staticmethod
+    def _queued(
+        record: RequestRecord, tokens: int, *, resumed: bool = False
+    ) -> QueuedRequest:
+        request = record.request
+        return QueuedRequest(request.id, tokens, resumed, request.client)
 
     def _reject_reason(self, prompt_tokens: int) -> str | None:
         longest = self.limits.max_model_len - 1
@@ -104,11 +119,14 @@ class Engine:
         """Iterations in a row, from the next, that ``plan`` is known to be right for.
 
         More than one for a steady policy's plan of decodes only: up to the first
-        completion, while KV blocks last, and if no request arrives.
+        completion, while KV blocks last, and if no request arrives. Where decoding
+        moves the queue, nobody may wait.
         """
         spans, batch = plan.spans, self.decoding
         alone = len(spans) == 1 and not spans[0].prefill and spans[0].decode
         if not (alone and batch.size and self.scheduler.steady) or plan.preempted:
+            return 1
+        if self.waiting and not self.waiting.fixed_order:
             return 1
         return min(batch.steps_to_completion(), batch.steps_within(self.free_blocks))
 
@@ -132,7 +150,7 @@ class Engine:
         state.chunk = chunk.tokens
 
     def _admit(self, request_id: int, start_ns: int) -> PrefillState:
-        queued = self.waiting.popleft()
+        queued = self.waiting.pop_front()
         if queued.id != request_id:
             raise SimulationError(
                 f"request {request_id} admitted before {queued.id}, which came first"
@@ -153,7 +171,17 @@ class Engine:
         record.preemptions += 1
         self.preemptions += 1
         tokens = record.request.prompt_tokens + self._emitted[request_id]
-        self.waiting.appendleft(QueuedRequest(request_id, tokens, resumed=True))
+        self._count(record, -1)
+        self.waiting.push_front(self._queued(record, tokens, resumed=True))
+
+    def _count(self, record: RequestRecord, members: int) -> None:
+        """Keep count of a client's decoding requests where its tokens are charged."""
+        if self.waiting.charges_decodes:
+            self._decoding_of[record.request.client] += members
+
+    def _charge(self, steps: int) -> None:
+        for client, members in self._decoding_of.items():
+            self.waiting.decoded(client, steps * members)
 
     def finish(self, plan: StepPlan, end_ns: int) -> list[RequestRecord]:
         """Emit the tokens of an iteration that ends now; returns finished requests."""
@@ -180,10 +208,12 @@ class Engine:
     def _finish_decode(self, end_ns: int, steps: int = 1) -> list[RequestRecord]:
         if not self.decoding.size:
             return []
+        self._charge(steps)
         finished = []
         for request_id in self.decoding.advance(steps):
             member, stored = self.decoding.leave(request_id)
             record = self._records[request_id]
+            self._count(record, -1)
             self._close_run(record, member.join_tick, self.decoding.tick)
             finished.append(self._retire(record, stored, end_ns))
         return finished
@@ -210,10 +240,12 @@ class Engine:
         if record.first_token_ns is None:
             record.first_token_ns = end_ns
         self._emitted[state.id] += 1
+        self.waiting.decoded(record.request.client, 1)
         self._first_ns[state.id] = end_ns
         remaining = record.output_tokens - self._emitted[state.id]
         if remaining:
             self.decoding.join(state.id, state.tokens, remaining)
+            self._count(record, 1)
             return None
         self._close_run(record, self.decoding.tick, self.decoding.tick)
         return self._retire(record, state.tokens, end_ns)

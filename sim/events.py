@@ -12,6 +12,7 @@ from typing import Protocol
 from sim.engine import Engine
 from sim.iteration_log import IterationLog
 from sim.plan import StepPlan
+from sim.queues.fcfs import FirstComeFirstServed
 from sim.request import Request, RequestRecord
 from sim.step import StepCost
 from sim.view import EngineLimits
@@ -34,7 +35,11 @@ class EngineState:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaSetup:
-    """What a replica promises; see :class:`~sim.view.Scheduler`."""
+    """What a replica promises; see :class:`~sim.view.Scheduler`.
+
+    ``work_conserving`` is of the head of a queue in order of arrival: under another
+    discipline nothing is promised.
+    """
 
     limits: EngineLimits
     num_blocks: int
@@ -190,5 +195,5 @@ def replica_setup(engine: Engine) -> ReplicaSetup:
         engine.limits,
         engine.num_blocks,
         scheduler.stall_free,
-        scheduler.work_conserving,
+        scheduler.work_conserving and isinstance(engine.waiting, FirstComeFirstServed),
     )

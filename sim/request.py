@@ -15,12 +15,14 @@ class Request:
             arrival is set by the client when a slot frees up).
         prompt_tokens: Prompt length, >= 1.
         output_tokens: True output length, >= 1; no scheduler or router may read it.
+        client: Who sent it, >= 0; fair queues share service among clients.
     """
 
     id: int
     arrival_ns: int
     prompt_tokens: int
     output_tokens: int
+    client: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sim.engine import Engine
 from sim.metrics import token_times_ns
 from sim.plan import StepPlan
+from sim.queues import QUEUES
 from sim.request import Request, RequestRecord
 from sim.routers import ROUTERS
 from sim.schedulers import SCHEDULERS, SchedulerOptions
@@ -195,6 +196,7 @@ class Scenario:
     max_concurrency: int | None = None
     pricer: LinearPricer = LinearPricer()
     target_ns: int | None = None
+    queue: str = "fcfs"
     lane_tokens: int | None = None  # of hybrid prefill; None: the usual, by scale
 
 
@@ -240,7 +242,10 @@ def serve(name: str, scenario: Scenario) -> Served:
     recorders = tuple(
         Recorder(scheduler_of(name, scenario)) for _ in range(scenario.replicas)
     )
-    engines = tuple(Engine(r, scenario.at, scenario.num_blocks) for r in recorders)
+    engines = tuple(
+        Engine(r, scenario.at, scenario.num_blocks, QUEUES[scenario.queue]())
+        for r in recorders
+    )
     cluster = Cluster(
         engines, scenario.pricer, ROUTERS[scenario.router](), scenario.max_concurrency
     )

@@ -32,6 +32,7 @@ INTEGERS: Edges = {
     "engine.kv_cache_tokens": ([1, 10**12, None], [0, 10**12 + 1]),
     "workload.max_concurrency": ([1, 10**7, None], [0, 10**7 + 1]),
     "workload.num_requests": ([1, 10**7, None], [0, 10**7 + 1]),
+    "workload.num_clients": ([1, MILLION], [0, MILLION + 1]),
     "workload.random_input_len": ([1, 10**7], [0, 10**7 + 1]),
     "workload.random_output_len": ([1, 10**7], [0, 10**7 + 1]),
 }
@@ -46,6 +47,7 @@ FLOATS: Edges = {
     "engine.tbt_target_ms": ([TINY, 1e9, None], [0, -1, 2e9]),
     "moe.prompt_skew": ([0, 10, None], [-TINY, 10.1]),
     "moe.decode_skew": ([0, 10, None], [-TINY, 10.1]),
+    "workload.client_skew": ([0, 10], [-TINY, 10.1]),
     "workload.request_rate": ([0.001, 1e9, math.inf], [0, 0.0009, 2e9, -math.inf]),
     "workload.burstiness": ([0.001, 1e6], [0, 2e6]),
     "workload.duration_s": ([1e-9, 1e9, None], [0, 2e9]),
@@ -67,6 +69,7 @@ NAMES = (
     "cluster.gpu",
     "parallel.router",
     "engine.scheduler",
+    "engine.queue",
     "calibration.profile",
     "calibration.data_dir",
     "workload.dataset",

@@ -269,7 +269,13 @@ def test_further_checks_get_the_source_too(tmp_path: Path) -> None:
     """Names are checked by the composition root, errors still name the file."""
     path = write(tmp_path, "a.toml", "[engine]\nscheduler = 'orac'")
     check = partial(
-        check_names, schedulers=["orca"], datasets=[], profiles=[], gpus=[], routers=[]
+        check_names,
+        schedulers=["orca"],
+        datasets=[],
+        profiles=[],
+        gpus=[],
+        routers=[],
+        queues=[],
     )
     with pytest.raises(ConfigError) as caught:
         load_config(path, ["cluster.gpu=x"], {}, check)

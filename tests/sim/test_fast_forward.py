@@ -19,6 +19,7 @@ from sim.decode_batch import DecodeBatch
 from sim.engine import Engine
 from sim.iteration_log import IterationLog
 from sim.plan import LayerSpan, StepPlan
+from sim.queues import QUEUES
 from sim.results import run_result
 from sim.routers import ROUTERS
 from sim.schedulers import SCHEDULERS
@@ -66,6 +67,7 @@ def run(name: str, case: Scenario, frontend_ns: int, *, fast: bool) -> ClusterRu
             scheduler_of(name, case),
             case.at,
             case.num_blocks,
+            QUEUES[case.queue](),
         )
         for _ in range(case.replicas)
     ]
