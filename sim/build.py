@@ -175,7 +175,7 @@ def build_cluster(
         )
         for _ in range(config.parallel.replicas)
     ]
-    router = ROUTERS[config.parallel.router]()
+    router = ROUTERS[config.parallel.router](config.seed)
     return Cluster(
         engines,
         pricer,

@@ -114,7 +114,7 @@ class ParallelConfig(Section):
     router: Name = Field(
         default="round-robin",
         description="How requests are spread over replicas.",
-        examples=["round-robin", "least-outstanding-requests"],
+        examples=["round-robin", "least-outstanding-tokens", "power-of-two-choices"],
     )
 
 

@@ -22,7 +22,7 @@ from sim.events import (
 from sim.iteration_log import IterationLog
 from sim.record_table import RecordTable
 from sim.request import Request, RequestRecord
-from sim.routers import Router
+from sim.routers import Loads, Router
 from sim.shell.clock import Clock, Kind, Process
 from sim.shell.replica import Replica
 from sim.step import StepPricer
@@ -69,7 +69,9 @@ class Cluster:
         self._router = router
         self._slots = max_concurrency
         self._frontend_ns = frontend_ns
-        self._outstanding = [0] * len(engines)
+        self._requests = [0] * len(engines)
+        self._tokens = [0] * len(engines)
+        self._loads = Loads(self._requests, self._tokens)
         self._held: deque[RequestRecord] = deque()
         self._records = RecordTable(())
         self._on_done: Callable[[], None] = lambda: None
@@ -148,8 +150,9 @@ class Cluster:
         while self._held and (self._slots is None or self._slots > 0):
             record = self._held.popleft()
             record.arrival_ns = self._clock.now_ns
-            record.replica = self._router.route(self._outstanding)
-            self._outstanding[record.replica] += 1
+            record.replica = self._router.route(self._loads)
+            self._requests[record.replica] += 1
+            self._tokens[record.replica] += record.request.prompt_tokens
             if self._slots is not None:
                 self._slots -= 1
             if self._observer is not None:
@@ -185,7 +188,8 @@ class Cluster:
         self._send()
 
     def _leave(self, record: RequestRecord) -> None:
-        self._outstanding[record.replica] -= 1
+        self._requests[record.replica] -= 1
+        self._tokens[record.replica] -= record.request.prompt_tokens
         if record.rejected is not None:
             record.replica = -1
         self._records.close(record)
