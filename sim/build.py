@@ -13,6 +13,7 @@ from calibration.hardware import Gpu, gpu, gpu_aliases, gpu_names
 from calibration.kernels.model_kernels import Deployment, ModelKernels
 from calibration.kernels.roofline_file import roofline_file
 from calibration.kernels.what_if import MachineScale
+from calibration.links import kv_links
 from calibration.memory import kv_cache_tokens
 from calibration.model_shape import ModelShape
 from calibration.model_work import model_work
@@ -23,13 +24,14 @@ from sim.config import Config, check_names
 from sim.energy import PowerModel
 from sim.engine import Engine
 from sim.errors import ConfigError
+from sim.handover import Disaggregation, KvLinks
 from sim.input_file import read_bytes
 from sim.model_work import ModelWork
 from sim.queues import QUEUES
 from sim.routers import ROUTERS
 from sim.schedulers import SCHEDULERS, SchedulerOptions
 from sim.schedulers.pace import Pace
-from sim.shell.cluster import Cluster
+from sim.shell.cluster import Cluster, Disaggregated
 from sim.step_cost import HostTimes, StepCostModel
 from sim.step_parts import StepParts
 from sim.units import NS_PER_MS
@@ -55,6 +57,7 @@ class Machine:
         parts: Splits the time of a plan into its kernels.
         power: Board power of a replica.
         num_blocks: KV blocks of a replica.
+        links: What carries KV caches between replicas.
         tables: Whose kernels the tables time, such as "vllm 0.24.0".
         calibration_sha256: Hash of what prices a plan: kernel tables, MoE rooflines,
             engine profile, GPU and routing skew.
@@ -70,6 +73,7 @@ class Machine:
     parts: StepParts
     power: PowerModel
     num_blocks: int
+    links: KvLinks
     tables: str
     calibration_sha256: str
 
@@ -172,8 +176,9 @@ def build_cluster(
             limits,
             machine.num_blocks,
             QUEUES[config.engine.queue](),
+            hands_over=index < (config.parallel.prefill_replicas or 0),
         )
-        for _ in range(config.parallel.replicas)
+        for index in range(config.parallel.replicas)
     ]
     router = ROUTERS[config.parallel.router](config.seed)
     return Cluster(
@@ -184,7 +189,17 @@ def build_cluster(
         machine.profile.frontend_ns,
         fast_forward=fast_forward,
         detailed=detailed,
+        split=_split(config, machine),
     )
+
+
+def _split(config: Config, machine: Machine) -> Disaggregated | None:
+    """Pools for prefill and decode, with a router of its own for the second."""
+    prefill = config.parallel.prefill_replicas
+    if prefill is None:
+        return None
+    router = ROUTERS[config.parallel.router](config.seed + 1)
+    return Disaggregated(Disaggregation(prefill, machine.links), router)
 
 
 def build_machine(config: Config, profile: EngineProfile | None = None) -> Machine:
@@ -242,6 +257,14 @@ def build_machine(config: Config, profile: EngineProfile | None = None) -> Machi
         parts=StepParts(**ingredients),
         power=power,
         num_blocks=_num_blocks(config, what_if_memory(config, device), deployment),
+        links=kv_links(
+            device,
+            shape,
+            kv_dtype,
+            tp=tp,
+            gpus_per_node=config.cluster.gpus_per_node,
+            scale=config.cluster.link_bandwidth_scale,
+        ),
         tables=tables.version,
         calibration_sha256=_calibration_hash(kernels.packs, profile, device, skew),
     )

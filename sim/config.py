@@ -54,6 +54,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         _check_parallel(self)
+        _check_pools(self.parallel)
         _check_engine(self.engine)
         _check_workload(self.workload)
         return self
@@ -137,6 +138,19 @@ def _check_parallel(config: Config) -> None:
                 "cluster.nodes",
                 "cluster.gpus_per_node",
             ),
+        )
+
+
+def _check_pools(parallel: ParallelConfig) -> None:
+    """What is prefilled must be decoded somewhere."""
+    prefill, replicas = parallel.prefill_replicas, parallel.replicas
+    if prefill is not None and prefill >= replicas:
+        raise ConfigKeyError(
+            "parallel.prefill_replicas",
+            prefill,
+            f"must be none or < parallel.replicas ({replicas}), for the decode pool"
+            " needs a replica",
+            ("parallel.replicas",),
         )
 
 

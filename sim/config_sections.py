@@ -111,6 +111,11 @@ class ParallelConfig(Section):
         "tensor_parallel_size spreads whole experts over them, as vLLM does.",
     )
     replicas: Replicas = Field(default=1, description="Copies of the model.")
+    prefill_replicas: Annotated[Replicas | None, OrNone] = Field(
+        default=None,
+        description="Disaggregation: so many of the replicas only prefill and hand KV "
+        "caches to the others, which only decode; none: every replica does both.",
+    )
     router: Name = Field(
         default="round-robin",
         description="How requests are spread over replicas.",

@@ -88,6 +88,8 @@ class SchedulerView:
         decode_blocks: KV blocks those need for the coming token.
         free_blocks: KV blocks nobody holds.
         stored_tokens: KV tokens of the decoding requests together.
+        incoming: Sequences whose KV cache is on its way here; each has its slot and
+            blocks already.
         newest_decoding: Iterates (request id, KV tokens stored) of the decoding
             requests, newest first.
     """
@@ -99,6 +101,7 @@ class SchedulerView:
     free_blocks: int
     newest_decoding: Callable[[], Iterator[tuple[int, int]]]
     stored_tokens: int = 0
+    incoming: int = 0
 
 
 class Scheduler(Protocol):

@@ -95,7 +95,8 @@ class VirtualTokenCounter:
 
     def decoded(self, client: int, tokens: int) -> None:
         """Charge output tokens to their client."""
-        self.served[client] += OUTPUT_WEIGHT * tokens
+        served = self.served.get(client, 0)  # it may have been prefilled elsewhere
+        self.served[client] = served + OUTPUT_WEIGHT * tokens
 
 
 def _least(counters: Mapping[int, int]) -> int:

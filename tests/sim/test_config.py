@@ -24,6 +24,7 @@ INTEGERS: Edges = {
     "parallel.tensor_parallel_size": ([1, MILLION], [0, MILLION + 1]),
     "parallel.expert_parallel_size": ([1, MILLION], [0, MILLION + 1]),
     "parallel.replicas": ([1, 10_000], [0, 10_001]),
+    "parallel.prefill_replicas": ([1, 10_000, None], [0, 10_001]),
     "engine.max_num_batched_tokens": ([1, 10**7, None], [0, -1, 10**7 + 1]),
     "engine.num_layer_groups": ([1, MILLION], [0, MILLION + 1]),
     "engine.max_num_seqs": ([1, MILLION], [0, -3, MILLION + 1]),
