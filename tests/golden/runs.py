@@ -45,6 +45,19 @@ GOLDEN: dict[str, tuple[str, ...]] = {
         "engine.scheduler=dynamic-chunked-prefill",
         "engine.tbt_target_ms=40.0",
     ),
+    "chunked-prefill, one prefill and two decode replicas": (
+        "engine.scheduler=chunked-prefill",
+        "engine.max_num_batched_tokens=8192",
+        "parallel.prefill_replicas=1",
+        "parallel.replicas=3",
+        "cluster.nodes=2",
+        "cluster.gpus_per_node=4",
+    ),
+    "layered-prefill, fair among clients": (
+        "engine.queue=vtc",
+        "workload.num_clients=3",
+        "engine.max_num_seqs=2",
+    ),
     "hybrid-prefill, sharegpt": (
         "engine.scheduler=hybrid-prefill",
         "workload.dataset=sharegpt",

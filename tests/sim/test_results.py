@@ -51,6 +51,7 @@ VLLM_KEYS = {
 }
 """Keys of ``vllm bench serve --save-result`` that a simulation can know."""
 OUR_KEYS = {
+    *("kv_transfers", "kv_transfer_bytes", "prefill_replicas", "energy_per_gpu_j"),
     *(
         f"p{percentile}_{metric}_ms"
         for metric in ("ttft", "tpot", "itl", "e2el")
