@@ -16,6 +16,7 @@ from reports.trace import MAX_EVENTS, TRACE_FILE
 from sim.cli_output import print_json, progress, warn
 from sim.config import Config
 from sim.errors import ConfigError
+from sim.policies import policy_label
 from sim.recording import Recording
 from sim.results import make_directory, replayable, write_run
 from sim.runner import PreparedRun, prepare, run_prepared
@@ -113,7 +114,7 @@ def start_note(prepared: PreparedRun) -> str:
     return (
         f"{machine.model.name} ({machine.dtype}), {config.parallel.replicas}"
         f" replica(s) of {machine.power.num_gpus} x {machine.gpu.name}\n"
-        f"scheduler {config.engine.scheduler}, profile {machine.profile.name},"
+        f"scheduler {policy_label(config)}, profile {machine.profile.name},"
         f" kernels of {machine.tables}\n"
         f"KV cache per replica: {machine.num_blocks} blocks of {block_size} ="
         f" {machine.num_blocks * block_size} tokens\n"

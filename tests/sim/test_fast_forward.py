@@ -179,6 +179,22 @@ REAL = (
         "workload.max_concurrency": 30,
         "workload.num_requests": 60,
     },
+    {
+        "model.name": "Qwen/Qwen3-8B",
+        "parallel.tensor_parallel_size": 1,
+        "parallel.replicas": 3,
+        "parallel.prefill_replicas": 1,
+        "parallel.router": "power-of-two-choices",
+        "cluster.nodes": 2,
+        "engine.scheduler": "dynamic-chunked-prefill",
+        "engine.tbt_target_ms": 30.0,
+        "engine.queue": "vtc",
+        "engine.kv_cache_tokens": 20_000,
+        "workload.num_clients": 3,
+        "workload.dataset": "sharegpt",
+        "workload.request_rate": 12.0,
+        "workload.num_requests": 60,
+    },
 )
 
 
