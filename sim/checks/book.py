@@ -242,6 +242,13 @@ class Book:
         entry, time_ns = self.entry(event.request_id, event.time_ns), event.time_ns
         entry.move(Phase.ARRIVED, time_ns)
         source, target = self.replicas[event.source], self.replicas[event.replica]
+        if not (
+            event.request_id in source.parked and event.request_id in target.incoming
+        ):
+            way = f"does not move from replica {event.source}"
+            raise InvariantError(
+                LIFECYCLE, way, time_ns, event.request_id, event.replica
+            )
         del source.parked[event.request_id]
         source.free_blocks(entry, time_ns)
         entry.blocks, entry.moved_blocks = entry.moved_blocks, 0
