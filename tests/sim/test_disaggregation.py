@@ -241,3 +241,42 @@ def test_decode_slots_bound_what_is_pulled() -> None:
     asked = [e.time_ns for e in tape.of(TransferStarted)]  # type: ignore[attr-defined]
     # 0: prefilled by 140, moved by 200, done at 420; 1 was prefilled by 280.
     assert asked == [140, 420]
+
+
+@pytest.mark.parametrize("frontend_ns", [0, 37])
+@QUICK
+@given(
+    rows=st.lists(
+        st.tuples(st.integers(0, 2000), st.integers(1, 400), st.integers(1, 12)),
+        min_size=1,
+        max_size=20,
+    )
+)
+def test_one_sequence_each_is_a_tandem_queue(
+    frontend_ns: int, rows: list[tuple[int, int, int]]
+) -> None:
+    """Two single servers in a row, as a recursion, to the nanosecond.
+
+    Prefill: P(n) = max(arrival, P(n - 1)) + 100 + 4 x prompt; a parked cache holds
+    blocks, of which there are plenty, and no slot. Decode: the cache is pulled when
+    the slot is free, D(n) = max(P(n), D(last)) + 50 + prompt + 110 (output - 1). A
+    request of one token ends at P(n).
+    """
+    now, work = 0, []
+    for gap, prompt, output in rows:
+        now += gap
+        work.append((now, prompt, output))
+    at = limits(max_num_seqs=1)
+    case = Scenario(requests(*work), at, replicas=2)
+    run = disaggregated("orca", case, frontend_ns=frontend_ns)
+    prefilled = decoded = 0
+    for record, (arrival, prompt, output) in zip(run.records, work, strict=True):
+        start = max(arrival + frontend_ns, prefilled)
+        assert record.first_scheduled_ns == start
+        prefilled = start + 100 + 4 * prompt
+        assert record.first_token_ns == prefilled
+        finish = prefilled
+        if output > 1:
+            decoded = max(prefilled, decoded) + 50 + prompt + 110 * (output - 1)
+            finish = decoded
+        assert record.finish_ns == finish
