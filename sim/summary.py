@@ -91,7 +91,7 @@ def run_summary(
         },
         "usd_per_million_output_tokens": _ratio(usd * _PER_MILLION, output_tokens),
         "usd_per_million_tokens": _ratio(usd * _PER_MILLION, tokens),
-        **_moved(config, machine, run),
+        **_moved(config, machine, table),
         "energy_per_gpu_j": energy_j / num_gpus,
         **_provenance(config, machine, workload),
     }
@@ -183,17 +183,14 @@ def _energy(
     return {"energy_j": math.fsum(parts.values()), **parts}
 
 
-def _moved(config: Config, machine: Machine, run: ClusterRun) -> Summary:
+def _moved(config: Config, machine: Machine, table: RecordTable) -> Summary:
     """KV caches that went from prefill to decode replicas."""
-    moved = [
-        record.request.prompt_tokens
-        for record in run.records
-        if record.prefill_replica >= 0
-    ]
+    moved = table.column("prefill_replica") >= 0
+    tokens = int(table.prompt_tokens()[moved].sum())
     return {
         "prefill_replicas": config.parallel.prefill_replicas,
-        "kv_transfers": len(moved),
-        "kv_transfer_bytes": sum(map(machine.links.transfer_bytes, moved)),
+        "kv_transfers": int(np.count_nonzero(moved)),
+        "kv_transfer_bytes": machine.links.transfer_bytes(tokens),
     }
 
 

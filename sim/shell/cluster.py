@@ -30,7 +30,7 @@ from sim.request import Request, RequestRecord
 from sim.routers import Router
 from sim.shell.clock import Clock, Kind, Process
 from sim.shell.pool import Pool
-from sim.shell.replica import Replica
+from sim.shell.replica import Outlets, Replica
 from sim.shell.transfers import Transfers
 from sim.step import StepPricer
 
@@ -94,17 +94,16 @@ class Cluster:
         self._held: deque[RequestRecord] = deque()
         self._records = RecordTable(())
         self._on_done: Callable[[], None] = lambda: None
+        outlets = Outlets(self._finished, self._prefilled, self._pulled)
         self._replicas = [
             Replica(
                 self._clock,
                 engine,
                 pricer,
-                self._finished,
+                outlets,
                 index=index,
                 fast_forward=fast_forward,
                 detailed=detailed,
-                on_prefilled=self._prefilled,
-                on_pull=self._pulled,
             )
             for index, engine in enumerate(engines)
         ]

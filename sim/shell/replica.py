@@ -42,6 +42,21 @@ class _Run:
     steps: int
 
 
+@dataclass(frozen=True, slots=True)
+class Outlets:
+    """Where a replica's requests go on to.
+
+    Attributes:
+        finished: With their last token.
+        prefilled: To be decoded elsewhere.
+        pulled: Taken by the replica with this index, their KV cache to be sent.
+    """
+
+    finished: Callable[[RequestRecord], None]
+    prefilled: Callable[[Handover], None]
+    pulled: Callable[[Handover, int], None]
+
+
 class Replica:
     """Runs an engine: back-to-back iterations while there is work.
 
@@ -60,19 +75,15 @@ class Replica:
         clock: Clock,
         engine: Engine,
         pricer: StepPricer,
-        on_finish: Callable[[RequestRecord], None],
+        outlets: Outlets,
         *,
         index: int = 0,
         fast_forward: bool = True,
         detailed: bool = True,
-        on_prefilled: Callable[[Handover], None] = lambda _: None,
-        on_pull: Callable[[Handover, int], None] = lambda *_: None,
     ) -> None:
         self._clock = clock
         self._pricer = pricer
-        self._on_finish = on_finish
-        self._on_prefilled = on_prefilled
-        self._on_pull = on_pull
+        self._outlets = outlets
         self._index = index
         self._decode_pricer: DecodePricer | None = None
         if fast_forward and isinstance(pricer, DecodePricer):
@@ -128,7 +139,7 @@ class Replica:
             if clock.busy_now:
                 yield clock.after(0, Kind.PLAN, self._index)
             while (handover := engine.pull()) is not None:
-                self._on_pull(handover, self._index)
+                self._outlets.pulled(handover, self._index)
             plan = engine.plan()
             if plan is None:
                 yield from self._stall()
@@ -165,7 +176,7 @@ class Replica:
         if self.observer is not None:
             self._tell_ended(self.observer, (end_ns,), cost, finished)
         for record in finished:
-            self._on_finish(record)
+            self._outlets.finished(record)
         if engine.hands_over:
             self._hand_over(plan)
 
@@ -174,7 +185,7 @@ class Replica:
         for chunk in plan.spans[-1].prefill:
             if chunk.request_id in self.engine.parked:
                 handover = self.engine.parked_handover(chunk.request_id, self._index)
-                self._on_prefilled(handover)
+                self._outlets.prefilled(handover)
 
     def _run_decodes(self, plan: StepPlan, pricer: DecodePricer, steps: int) -> Process:
         engine, start_ns = self.engine, self._clock.now_ns
@@ -194,7 +205,7 @@ class Replica:
             cost = costs.total(run.steps)
             self._tell_ended(self.observer, tuple(ends.tolist()), cost, finished)
         for record in finished:
-            self._on_finish(record)
+            self._outlets.finished(record)
 
     def _tell_started(self, observer: Observer, start_ns: int, plan: StepPlan) -> None:
         state = engine_state(self.engine)
