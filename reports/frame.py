@@ -147,6 +147,11 @@ def policy_order(frame: pd.DataFrame) -> list[str]:
     return known + sorted(present.difference(known))
 
 
+def short_policy(name: str) -> str:
+    """A policy's name for a narrow column: "layered+sjf", "chunked@1p3d"."""
+    return name.replace("-prefill", "")
+
+
 def readable(frame: pd.DataFrame) -> pd.DataFrame:
     """Derive the reported quantities, with the unit last in every column name.
 

@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import cycle
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -77,7 +78,9 @@ _KNOWN: Final = {
     "orca": (BLUISH_GREEN, "^"),
     "static": (REDDISH_PURPLE, "D"),
 }
-_SPARE: Final = ((ORANGE, "v"), (SKY_BLUE, "P"), (BLACK, "X"), (YELLOW, "*"))
+_SPARE: Final = (ORANGE, SKY_BLUE, BLACK, YELLOW)
+_SPARE_MARKERS: Final = ("v", "P", "X", "*", "<", "h", ">", "p", "d", "8", "H")
+"""Four colours and eleven markers in turn: 44 pairs before one comes again."""
 
 
 def policy_styles(names: Iterable[str]) -> dict[str, PolicyStyle]:
@@ -92,7 +95,8 @@ def policy_styles(names: Iterable[str]) -> dict[str, PolicyStyle]:
     """
     ordered = list(dict.fromkeys(names))
     new = [name for name in ordered if name not in _KNOWN]
-    looks = {name: _SPARE[i % len(_SPARE)] for i, name in enumerate(new)} | _KNOWN
+    spare = zip(cycle(_SPARE), cycle(_SPARE_MARKERS), strict=False)
+    looks = dict(zip(new, spare, strict=False)) | _KNOWN
     return {name: PolicyStyle(*looks[name], name.replace("-", " ")) for name in ordered}
 
 

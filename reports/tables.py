@@ -11,7 +11,7 @@ import pandas as pd
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from reports.frame import caption, change_percent, readable
+from reports.frame import caption, change_percent, policy_order, readable, short_policy
 from sim.errors import ConfigError
 
 _UNKNOWN: Final = "-"
@@ -64,10 +64,48 @@ def comparison_table(frame: pd.DataFrame) -> Table:
             column.heading(column.unit),
             justify="left" if key == _POLICY else "right",
         )
-    values[_POLICY] = values[_POLICY].str.removesuffix("-prefill")
+    values[_POLICY] = values[_POLICY].map(short_policy)
     ends_rate = ~values.duplicated(_RATE, keep="last")
     for cells, ends in zip(_cells(values, _COLUMNS), ends_rate, strict=True):
         table.add_row(*cells, end_section=bool(ends))
+    return table
+
+
+def gpu_table(frame: pd.DataFrame) -> Table:
+    """Build the table of what one GPU does and draws, for pools and policies alike.
+
+    Args:
+        frame: A checked compare frame with the columns of ``result.json``.
+
+    Returns:
+        A rich table, one row per rate and policy, in the order of the comparison.
+    """
+    table = _empty_table("per GPU, and KV caches moved between replicas")
+    for title in ("Rate\nreq/s", "Policy"):
+        table.add_column(title, justify="left" if title == "Policy" else "right")
+    for title in (
+        "GPUs",
+        "Goodput\nreq/s/GPU",
+        "Tokens\ntok/s/GPU",
+        "Power\nW/GPU",
+        "Energy\nkJ/GPU",
+        "KV moved\nGB",
+    ):
+        table.add_column(title, justify="right")
+    rank = {name: place for place, name in enumerate(policy_order(frame))}
+    ordered = frame.assign(_rank=frame[_POLICY].map(rank))
+    for row in ordered.sort_values(["request_rate", "_rank"]).to_dict("records"):
+        gpus = row["num_gpus"]
+        table.add_row(
+            _text(row["request_rate"], 2),
+            short_policy(row[_POLICY]),
+            f"{gpus:g}",
+            _text(row["request_goodput"] / gpus, 3),
+            _text(row["total_token_throughput"] / gpus, 0),
+            _text(row["mean_power_w"] / gpus, 0),
+            _text(row["energy_per_gpu_j"] / 1e3, 1),
+            _text(row["kv_transfer_bytes"] / 1e9, 1),
+        )
     return table
 
 

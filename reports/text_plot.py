@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from string import ascii_lowercase
 from typing import Final
 
 WIDTH: Final = 78
@@ -20,6 +21,16 @@ class Mark:
     y: float
     letter: str
     front: bool = False
+
+
+def letters_for(names: Sequence[str]) -> dict[str, str]:
+    """A letter for each name: one of its own where that is free, else any that is."""
+    letters: dict[str, str] = {}
+    for name in names:
+        free = [x for x in (*name.lower(), *ascii_lowercase) if x.isalpha()]
+        taken = letters.values()
+        letters[name] = next((x for x in free if x not in taken), name[0])
+    return letters
 
 
 def scatter_text(marks: Sequence[Mark], x_label: str, y_label: str) -> list[str]:

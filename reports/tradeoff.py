@@ -11,7 +11,7 @@ import pandas as pd
 
 from reports.frame import check_compare, finite_rates, read_table
 from reports.pareto import pareto_front
-from reports.text_plot import WIDTH, Mark, scatter_text
+from reports.text_plot import WIDTH, Mark, letters_for, scatter_text
 from sim.errors import ConfigError
 
 TRADEOFF_FILE: Final = "tradeoff.csv"
@@ -50,8 +50,9 @@ def tradeoff_text(frame: pd.DataFrame) -> list[str]:
     front = pareto_front(
         np.where(served.to_numpy()[:, None], points, np.nan), (True, True)
     )
+    letters = letters_for(list(dict.fromkeys(frame["scheduler"].map(str))))
     marks = [
-        Mark(ttft_ms / 1e3, tbt_ms, name[0], bool(on))
+        Mark(ttft_ms / 1e3, tbt_ms, letters[name], bool(on))
         for (ttft_ms, tbt_ms), name, on in zip(
             points.tolist(), frame["scheduler"].map(str), front, strict=True
         )
@@ -59,7 +60,7 @@ def tradeoff_text(frame: pd.DataFrame) -> list[str]:
     lines = scatter_text(marks, "mean TTFT (s)", "p99 TBT (ms)")
     if not lines:
         return []
-    names = ", ".join(f"{name[0]} {name}" for name in dict.fromkeys(frame["scheduler"]))
+    names = ", ".join(f"{letter} {name}" for name, letter in letters.items())
     rate = frame["request_rate"].iloc[0]
     title = f"TTFT against TBT at {rate:g} req/s: {names}; capital: nothing beats it"
     return [*textwrap.wrap(title, WIDTH), *lines]

@@ -14,6 +14,7 @@ from calibration.kernels.expert_parallel import ExpertParallelLayers
 from calibration.kernels.model_kernels import Deployment, ModelKernels
 from calibration.kernels.roofline_file import roofline_file
 from calibration.kernels.what_if import MachineScale
+from calibration.links import kv_links
 from calibration.memory import kv_cache_tokens
 from calibration.model_shape import ModelShape
 from calibration.model_work import model_work
@@ -27,18 +28,22 @@ from sim.config_errors import ConfigKeyError
 from sim.energy import PowerModel
 from sim.engine import Engine
 from sim.errors import ConfigError
+from sim.handover import Disaggregation, KvLinks
 from sim.input_file import read_bytes
 from sim.model_work import ModelWork
 from sim.placed_parts import PlacedStepParts
 from sim.placed_rows import PlacedRowCosts
 from sim.placement import PLACEMENTS
+from sim.queues import QUEUES
 from sim.rebalance import RebalancingPricer
 from sim.routers import ROUTERS
 from sim.schedulers import SCHEDULERS, SchedulerOptions
-from sim.shell.cluster import Cluster
+from sim.schedulers.pace import Pace
+from sim.shell.cluster import Cluster, Disaggregated
 from sim.step import StepPricer
 from sim.step_cost import HostTimes, StepCostModel
 from sim.step_parts import StepParts
+from sim.units import NS_PER_MS
 from sim.view import EngineLimits
 from sim.what_if import what_if_memory, what_if_pricer, what_if_shape
 from workloads.coverage import UNIFORM, ExpertCoverage, RoutingSkew, routing_skew
@@ -64,6 +69,7 @@ class Machine:
         coverage: Experts touched by a batch; None for dense models.
         power: Board power of a replica.
         num_blocks: KV blocks of a replica.
+        links: What carries KV caches between replicas.
         tables: Whose kernels the tables time, such as "vllm 0.24.0".
         calibration_sha256: Hash of what prices a plan: kernel tables, MoE rooflines,
             engine profile, GPU and routing skew.
@@ -84,6 +90,7 @@ class Machine:
     coverage: ExpertCoverage | None
     power: PowerModel
     num_blocks: int
+    links: KvLinks
     tables: str
     calibration_sha256: str
     fresh_pricer: Callable[[], RebalancingPricer] | None = None
@@ -129,6 +136,7 @@ def check_registered(config: Config) -> None:
         gpus=(*gpu_names(), *gpu_aliases()),
         routers=ROUTERS,
         placements=PLACEMENTS,
+        queues=QUEUES,
     )
 
 
@@ -158,6 +166,8 @@ def build_workload_of(config: Config) -> Workload:
             random_output_len=section.random_output_len,
             random_range_ratio=section.random_range_ratio,
             context_tokens=config.engine.max_model_len,
+            num_clients=section.num_clients,
+            client_skew=section.client_skew,
             seed=config.seed,
         )
     )
@@ -177,24 +187,34 @@ def build_cluster(
     ``pricer`` takes the place of the machine's closed form.
     """
     limits = _limits(config, machine.model)
+    pricers = _pricers(config, machine, pricer)
+    closed_form = what_if_pricer(config, machine.pricer, machine.power)
     options = SchedulerOptions(
         limits=limits,
         num_layer_groups=config.engine.num_layer_groups,
         layer_group_rule=config.engine.layer_group_rule,
+        pace=Pace(_tbt_target_ns(config), closed_form),
     )
     engines = [
-        Engine(SCHEDULERS[config.engine.scheduler](options), limits, machine.num_blocks)
-        for _ in range(config.parallel.replicas)
+        Engine(
+            SCHEDULERS[config.engine.scheduler](options),
+            limits,
+            machine.num_blocks,
+            QUEUES[config.engine.queue](),
+            hands_over=index < (config.parallel.prefill_replicas or 0),
+        )
+        for index in range(config.parallel.replicas)
     ]
-    router = ROUTERS[config.parallel.router]()
+    router = ROUTERS[config.parallel.router](config.seed)
     return Cluster(
         engines,
-        _pricers(config, machine, pricer),
+        pricers,
         router,
         workload.max_concurrency,
         machine.profile.frontend_ns,
         fast_forward=fast_forward,
         detailed=detailed,
+        split=_split(config, machine),
     )
 
 
@@ -217,6 +237,15 @@ def _pricers(
             "must be none with moe.rebalance_interval or moe.topic_period_s",
         )
     return [fresh() for _ in range(config.parallel.replicas)]
+
+
+def _split(config: Config, machine: Machine) -> Disaggregated | None:
+    """Pools for prefill and decode, with a router of its own for the second."""
+    prefill = config.parallel.prefill_replicas
+    if prefill is None:
+        return None
+    router = ROUTERS[config.parallel.router](config.seed + 1)
+    return Disaggregated(Disaggregation(prefill, machine.links), router)
 
 
 def build_machine(config: Config, profile: EngineProfile | None = None) -> Machine:
@@ -289,6 +318,14 @@ def build_machine(config: Config, profile: EngineProfile | None = None) -> Machi
         power=power,
         fresh_pricer=fresh,
         num_blocks=_num_blocks(config, what_if_memory(config, device), deployment),
+        links=kv_links(
+            device,
+            shape,
+            kv_dtype,
+            tp=tp,
+            gpus_per_node=config.cluster.gpus_per_node,
+            scale=config.cluster.link_bandwidth_scale,
+        ),
         tables=tables.version,
         calibration_sha256=_calibration_hash(
             kernels.packs, profile, device, f"{skew!r}{placed.sha256 if placed else ''}"
@@ -301,6 +338,12 @@ def _parts(pricer: StepCostModel, ingredients: _Ingredients) -> StepParts:
     if isinstance(pricer.rows, PlacedRowCosts):
         return PlacedStepParts(placed=pricer.rows, **ingredients)
     return StepParts(**ingredients)
+
+
+def _tbt_target_ns(config: Config) -> int | None:
+    """Longest iteration of the policies that keep a target."""
+    target_ms = config.engine.tbt_target_ms or config.slo.itl_ms
+    return None if target_ms is None else round(target_ms * NS_PER_MS)
 
 
 def _limits(config: Config, shape: ModelShape) -> EngineLimits:

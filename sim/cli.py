@@ -57,6 +57,7 @@ class Kind(StrEnum):
     SCHEDULERS = "schedulers"
     PROFILES = "profiles"
     ROUTERS = "routers"
+    QUEUES = "queues"
     PLACEMENTS = "placements"
     ROUTING = "routing"
 
@@ -87,12 +88,18 @@ def _servescope(
         "servescope compare my.toml --rates 1.0:2.0:0.25 --out results",
         "servescope compare --rates 1.3,1.5 --profile vllm-0.24",
         "servescope compare --set model.name=Qwen/Qwen3-8B --rates 4,6",
+        "servescope compare two.toml --schedulers layered-prefill,orca+sjf,1p1d",
     )
 )
 def compare(  # noqa: PLR0913, PLR0917  (options are arguments)
     config: ConfigFile = None,
     schedulers: Annotated[
-        str, typer.Option(metavar="A,B,...", help="Policies to compare.")
+        str,
+        typer.Option(
+            metavar="A,B,...",
+            help="Policies to compare: SCHEDULER[+QUEUE][@xPyD], such as orca, "
+            "layered-prefill+sjf, or 1p3d for 1 prefill and 3 decode replicas.",
+        ),
     ] = "chunked-prefill,layered-prefill",
     rates: Annotated[
         str | None,
@@ -303,7 +310,12 @@ def explore(
 def list_names(
     kind: Annotated[
         Kind | None,
-        typer.Argument(help="What to list; everything if left out."),
+        typer.Argument(
+            metavar="KIND",
+            help="What to list; everything if left out: " + ", ".join(Kind) + ".",
+            show_default=False,
+            show_choices=False,
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from reports.compare import FRONTIER
-from reports.tables import comparison_table, summary_table
+from reports.frame import short_policy
+from reports.tables import comparison_table, gpu_table, summary_table
 from reports.tradeoff import TRADEOFF_FILE, read_tradeoff, tradeoff_text
 from sim.cli_output import print_json, progress, warn
 from sim.compare import Comparison, Plan, compare, compare_frame
@@ -108,6 +109,8 @@ def compare_command(
 def _print_tables(result: Comparison) -> None:
     console, frame = Console(), compare_frame(result.points)
     console.print(comparison_table(frame))
+    if frame["scheduler"].nunique() > 2 or frame["kv_transfers"].any():
+        console.print(gpu_table(frame))
     changes = summary_table(frame)
     if changes.row_count:
         console.print(changes)
@@ -128,7 +131,7 @@ def paired_table(paired: Sequence[dict[str, Any]]) -> Table:
         cells = rows.setdefault((row["load"], row["scheduler"]), [])
         cells.append(_difference(row, _PAIRED[row["metric"]][1]))
     for (load, scheduler), cells in rows.items():
-        table.add_row(load, scheduler.removesuffix("-prefill"), *cells)
+        table.add_row(load, short_policy(scheduler), *cells)
     return table
 
 

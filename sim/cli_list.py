@@ -15,6 +15,7 @@ from calibration.models import model, model_names
 from sim.cli_output import print_json
 from sim.config_text import json_schema
 from sim.placement import PLACEMENTS
+from sim.queues import QUEUES
 from sim.routers import ROUTERS
 from sim.schedulers import SCHEDULERS
 from workloads.datasets import DATASETS
@@ -136,6 +137,7 @@ _LISTS: Final[Mapping[str, Callable[[], list[Entry]]]] = MappingProxyType(
         "schedulers": _names(SCHEDULERS),
         "profiles": _profiles,
         "routers": _names(ROUTERS),
+        "queues": _names(QUEUES),
         "placements": _placements,
         "routing": _routing,
     }

@@ -19,6 +19,7 @@ from sim.config import Config
 from sim.errors import ConfigError
 from sim.fidelity import fidelity_note
 from sim.memory import memory_note, memory_of
+from sim.policies import policy_label
 from sim.recording import Recording
 from sim.results import make_directory, replayable, write_run
 from sim.runner import PreparedRun, prepare, run_prepared
@@ -118,7 +119,7 @@ def start_note(prepared: PreparedRun) -> str:
     return (
         f"{machine.model.name} ({machine.dtype}), {config.parallel.replicas}"
         f" replica(s) of {machine.power.num_gpus} x {machine.gpu.name}\n"
-        f"scheduler {config.engine.scheduler}, profile {machine.profile.name},"
+        f"scheduler {policy_label(config)}, profile {machine.profile.name},"
         f" kernels of {machine.tables}\n"
         f"KV cache per replica: {machine.num_blocks} blocks of {block_size} ="
         f" {machine.num_blocks * block_size} tokens\n"

@@ -22,6 +22,7 @@ from sim.errors import ConfigError
 from sim.files import write_csv_atomic
 from sim.paired import METRICS, PAIRED_COLUMNS, paired_differences
 from sim.point import Point
+from sim.policies import parse_policy, policy_label
 from sim.results import make_directory, remove, replayable, write_run
 from sim.runner import run_config
 from sim.summary import Summary
@@ -85,7 +86,7 @@ def plan_points(
     Args:
         path: Configuration file or None; its scheduler is not used.
         overrides: ``key=value`` texts of ``--set``.
-        schedulers: Policies; a repeated one counts once.
+        schedulers: Policies, see :mod:`sim.policies`; a repeated one counts once.
         rates: Request rates; None for the rate of the configuration if it sets one,
             else ``DEFAULT_RATES``.
         profile: Engine profile; None for that of the configuration if it sets one,
@@ -99,6 +100,7 @@ def plan_points(
     has_rate = _has_rate(base)
     if profile is None and "profile" not in base.calibration.model_fields_set:
         profile = DEFAULT_PROFILE
+    policies = dict.fromkeys(parse_policy(word) for word in schedulers)
     points = [
         _point(
             load_config(
@@ -106,15 +108,15 @@ def plan_points(
                 overrides,
                 {
                     "workload.request_rate": rate,
-                    "engine.scheduler": scheduler,
                     "calibration.profile": profile,
+                    **policy.settings(base),
                 },
                 check_registered,
             ),
             has_rate=has_rate,
         )
         for rate in _rates(base, rates, has_rate=has_rate)
-        for scheduler in dict.fromkeys(schedulers)
+        for policy in policies
     ]
     if not points:
         raise ConfigError("compare: needs at least one scheduler and one rate")
@@ -242,8 +244,8 @@ def _rates(
 
 
 def _point(config: Config, *, has_rate: bool) -> Point:
-    scheduler, load = config.engine.scheduler, _load(config, has_rate=has_rate)
-    return Point(scheduler, load, f"{scheduler}/{load}", config)
+    policy, load = policy_label(config), _load(config, has_rate=has_rate)
+    return Point(policy, load, f"{policy}/{load}", config)
 
 
 def _load(config: Config, *, has_rate: bool) -> str:

@@ -17,6 +17,7 @@ from sim.config_errors import ConfigKeyError, one_of
 from sim.config_fields import Seed
 from sim.config_sections import (
     CHUNKED_PREFILL,
+    DYNAMIC_CHUNKED,
     CalibrationConfig,
     ClusterConfig,
     CostConfig,
@@ -53,6 +54,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         _check_parallel(self)
+        _check_pools(self.parallel)
         _check_engine(self.engine)
         _check_workload(self.workload)
         _check_moe(self)
@@ -90,6 +92,7 @@ def check_names(
     gpus: Collection[str],
     routers: Collection[str],
     placements: Collection[str],
+    queues: Collection[str],
 ) -> None:
     """Refuse a name that no registry holds.
 
@@ -100,6 +103,7 @@ def check_names(
         ("cluster.gpu", config.cluster.gpu, gpus),
         ("parallel.router", config.parallel.router, routers),
         ("engine.scheduler", config.engine.scheduler, schedulers),
+        ("engine.queue", config.engine.queue, queues),
         ("calibration.profile", config.calibration.profile, profiles),
         ("moe.placement", config.moe.placement, placements),
         ("workload.dataset", config.workload.dataset, datasets),
@@ -158,6 +162,19 @@ def _check_parallel(config: Config) -> None:
         )
 
 
+def _check_pools(parallel: ParallelConfig) -> None:
+    """What is prefilled must be decoded somewhere."""
+    prefill, replicas = parallel.prefill_replicas, parallel.replicas
+    if prefill is not None and prefill >= replicas:
+        raise ConfigKeyError(
+            "parallel.prefill_replicas",
+            prefill,
+            f"must be none or < parallel.replicas ({replicas}), for the decode pool"
+            " needs a replica",
+            ("parallel.replicas",),
+        )
+
+
 def _check_engine(engine: EngineConfig) -> None:
     """Decodes are charged to the chunk, so it must hold one token of each (vLLM)."""
     if engine.overlap != "none" and engine.fidelity != "kernel":
@@ -168,14 +185,14 @@ def _check_engine(engine: EngineConfig) -> None:
             ("engine.fidelity",),
         )
     if (
-        engine.scheduler == CHUNKED_PREFILL
+        engine.scheduler in {CHUNKED_PREFILL, DYNAMIC_CHUNKED}
         and engine.token_budget < engine.max_num_seqs
     ):
         raise ConfigKeyError(
             "engine.max_num_batched_tokens",
             engine.token_budget,
             f"must be >= engine.max_num_seqs ({engine.max_num_seqs}) "
-            f"with {CHUNKED_PREFILL}",
+            f"with {engine.scheduler}",
             ("engine.max_num_seqs", "engine.scheduler"),
         )
 

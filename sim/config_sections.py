@@ -34,6 +34,7 @@ from sim.config_fields import (
 )
 
 CHUNKED_PREFILL: Final = "chunked-prefill"
+DYNAMIC_CHUNKED: Final = "dynamic-chunked-prefill"
 # The usual chunk of chunked prefill, and the budget of layered prefill in its published
 # code and paper (arXiv, Qwen3-30B-A3B on 2 x H100: C = 512 against B = 8192).
 CHUNK_TOKENS: Final = 512
@@ -120,10 +121,15 @@ class ParallelConfig(Section):
         "vLLM does.",
     )
     replicas: Replicas = Field(default=1, description="Copies of the model.")
+    prefill_replicas: Annotated[Replicas | None, OrNone] = Field(
+        default=None,
+        description="Disaggregation: so many of the replicas only prefill and hand KV "
+        "caches to the others, which only decode; none: every replica does both.",
+    )
     router: Name = Field(
         default="round-robin",
         description="How requests are spread over replicas.",
-        examples=["round-robin", "least-outstanding-requests"],
+        examples=["round-robin", "least-outstanding-tokens", "power-of-two-choices"],
     )
 
     @property
@@ -140,6 +146,17 @@ class EngineConfig(Section):
         description="Scheduling policy.",
         examples=["layered-prefill", "chunked-prefill", "orca", "static"],
     )
+    queue: Name = Field(
+        default="fcfs",
+        description="Who is admitted first: fcfs in order of arrival, sjf the shortest "
+        "prompt, vtc the client that was served least.",
+        examples=["fcfs", "sjf", "vtc"],
+    )
+    tbt_target_ms: Annotated[Milliseconds | None, OrNone] = Field(
+        default=None,
+        description="adaptive-layered-prefill and dynamic-chunked-prefill: longest "
+        "iteration they plan while requests decode, ms; none is slo.itl_ms.",
+    )
     max_num_batched_tokens: Annotated[Tokens | None, OrNone] = Field(
         default=None,
         description="Token budget of an iteration, in tokens; none is the scheduler's "
@@ -147,12 +164,13 @@ class EngineConfig(Section):
     )
     num_layer_groups: Count = Field(
         default=16,
-        description="layered-prefill: the most groups a prompt batch is spread over.",
+        description="layered-prefill, hybrid-prefill: the most groups a batch is "
+        "spread over.",
     )
     layer_group_rule: Literal["code", "paper"] = Field(
         default="code",
-        description="layered-prefill: groups from the batch's prompt tokens, by the "
-        "published code's table or the paper's ceil(tokens / 512).",
+        description="layered-prefill, hybrid-prefill: groups from the batch's prompt "
+        "tokens, by the published code's table or the paper's ceil(tokens / 512).",
     )
     max_num_seqs: Count = Field(
         default=256, description="The most requests in one iteration."
@@ -316,6 +334,13 @@ class WorkloadConfig(Section):
         default=None,
         description="Seconds of arrivals; with num_requests, whichever ends first. "
         f"{DEFAULT_DURATION_S:g} when there is neither, nor a path.",
+    )
+    num_clients: Count = Field(
+        default=1, description="Clients that the requests are spread over, at random."
+    )
+    client_skew: Sigma = Field(
+        default=0.0,
+        description="Zipf exponent of the clients' shares of the requests; 0 is even.",
     )
     random_input_len: Tokens = Field(
         default=1024, description="Dataset random: centre of prompt lengths, tokens."

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable
 
 from sim.decode_batch import DecodeBatch
 from sim.errors import SimulationError
+from sim.handover import Handover
 from sim.plan import LayerSpan, PrefillChunk, StepPlan
+from sim.queues import WaitingQueue
+from sim.queues.fcfs import FirstComeFirstServed
 from sim.request import RequestRecord, TokenRun
 from sim.validation import check_plan
 from sim.view import (
@@ -30,32 +33,49 @@ class Engine:
         scheduler: The policy.
         limits: The engine's options.
         num_blocks: KV blocks in all.
-        waiting: Requests not admitted, first come first served.
+        waiting: Requests not admitted, by its queue discipline.
         prefilling: Admitted prompts in progress, by request id.
         decoding: Decoding requests.
         free_blocks: KV blocks nobody holds.
         preemptions: Evictions so far.
+        parked: Prefilled requests whose KV cache waits to be moved elsewhere, with its
+            tokens.
+        offered: Prefilled requests that other replicas hold for this one, in order.
+        incoming: Those of them whose KV cache is on its way, slot and blocks taken.
     """
 
     def __init__(
-        self, scheduler: Scheduler, limits: EngineLimits, num_blocks: int
+        self,
+        scheduler: Scheduler,
+        limits: EngineLimits,
+        num_blocks: int,
+        waiting: WaitingQueue | None = None,
+        *,
+        hands_over: bool = False,
     ) -> None:
         self.scheduler = scheduler
         self.limits = limits
         self.num_blocks = num_blocks
         self.free_blocks = num_blocks
-        self.waiting: deque[QueuedRequest] = deque()
+        fcfs = FirstComeFirstServed()
+        self.waiting: WaitingQueue = fcfs if waiting is None else waiting
         self.prefilling: dict[int, PrefillState] = {}
         self.decoding = DecodeBatch(limits.block_size)
         self.preemptions = 0
+        self.hands_over = hands_over
+        self.parked: dict[int, int] = {}
+        self.offered: deque[Handover] = deque()
+        self.incoming: dict[int, Handover] = {}
+        self._arrived: list[Handover] = []
         self._records: dict[int, RequestRecord] = {}
         self._emitted: dict[int, int] = {}
         self._first_ns: dict[int, int] = {}
+        self._decoding_of: Counter[int] = Counter()  # by client, if it is charged
 
     @property
     def has_work(self) -> bool:
-        """Whether any request waits or runs."""
-        return bool(self._records)
+        """Whether any request waits, runs, or is coming from another replica."""
+        return bool(self._records or self.offered or self.incoming)
 
     def submit(self, record: RequestRecord) -> None:
         """Queue an arrival, or mark it rejected when it can never be served."""
@@ -66,7 +86,14 @@ class Engine:
             record.output_tokens = min(request.output_tokens, room)
             self._records[request.id] = record
             self._emitted[request.id] = 0
-            self.waiting.append(QueuedRequest(request.id, request.prompt_tokens))
+            self.waiting.push(self._queued(record, request.prompt_tokens))
+
+    @staticmethod
+    def _queued(
+        record: RequestRecord, tokens: int, *, resumed: bool = False
+    ) -> QueuedRequest:
+        request = record.request
+        return QueuedRequest(request.id, tokens, resumed, request.client)
 
     def _reject_reason(self, prompt_tokens: int) -> str | None:
         longest = self.limits.max_model_len - 1
@@ -75,12 +102,17 @@ class Engine:
             return f"prompt of {prompt_tokens} tokens exceeds {limit}"
         return self.scheduler.reject_reason(prompt_tokens)
 
-    def plan(self) -> StepPlan:
+    def plan(self) -> StepPlan | None:
         """Ask the scheduler for the next iteration and check its answer.
+
+        None if nothing can run before a KV cache in motion has arrived or left.
 
         Raises:
             SimulationError: If the plan breaks a limit, a promise or the work queue.
         """
+        self._join_arrived()
+        if not (self.decoding.size or self.prefilling or self.waiting):
+            return None
         view = SchedulerView(
             waiting=self.waiting,
             prefilling=tuple(self.prefilling.values()),
@@ -88,6 +120,8 @@ class Engine:
             decode_blocks=self.decoding.blocks_needed(),
             free_blocks=self.free_blocks,
             newest_decoding=self.decoding.newest_first,
+            stored_tokens=self.decoding.stored_tokens,
+            incoming=len(self.incoming),
         )
         try:
             plan = self.scheduler.plan(view)
@@ -96,18 +130,34 @@ class Engine:
             if breach is None:
                 raise
             raise breach from error
+        if self._blocked(plan):
+            return None
         check_plan(plan, view, self.limits, stall_free=self.scheduler.stall_free)
         return plan
+
+    def _blocked(self, plan: StepPlan) -> bool:
+        """Whether the blocks or slots that all wait for belong to moving caches.
+
+        Such a plan is dropped, preemptions and all: what moves will be here or gone
+        soon, and then somebody can run.
+        """
+        if not (self.parked or self.incoming):
+            return False
+        decodes = self.decoding.size > len(plan.preempted)
+        return not decodes and not any(span.prefill for span in plan.spans)
 
     def repeats(self, plan: StepPlan) -> int:
         """Iterations in a row, from the next, that ``plan`` is known to be right for.
 
         More than one for a steady policy's plan of decodes only: up to the first
-        completion, while KV blocks last, and if no request arrives.
+        completion, while KV blocks last, and if no request arrives. Where decoding
+        moves the queue, nobody may wait.
         """
         spans, batch = plan.spans, self.decoding
         alone = len(spans) == 1 and not spans[0].prefill and spans[0].decode
         if not (alone and batch.size and self.scheduler.steady) or plan.preempted:
+            return 1
+        if self.waiting and not self.waiting.fixed_order:
             return 1
         return min(batch.steps_to_completion(), batch.steps_within(self.free_blocks))
 
@@ -131,7 +181,7 @@ class Engine:
         state.chunk = chunk.tokens
 
     def _admit(self, request_id: int, start_ns: int) -> PrefillState:
-        queued = self.waiting.popleft()
+        queued = self.waiting.pop_front()
         if queued.id != request_id:
             raise SimulationError(
                 f"request {request_id} admitted before {queued.id}, which came first"
@@ -152,7 +202,17 @@ class Engine:
         record.preemptions += 1
         self.preemptions += 1
         tokens = record.request.prompt_tokens + self._emitted[request_id]
-        self.waiting.appendleft(QueuedRequest(request_id, tokens, resumed=True))
+        self._count(record, -1)
+        self.waiting.push_front(self._queued(record, tokens, resumed=True))
+
+    def _count(self, record: RequestRecord, members: int) -> None:
+        """Keep count of a client's decoding requests where its tokens are charged."""
+        if self.waiting.charges_decodes:
+            self._decoding_of[record.request.client] += members
+
+    def _charge(self, steps: int) -> None:
+        for client, members in self._decoding_of.items():
+            self.waiting.decoded(client, steps * members)
 
     def finish(self, plan: StepPlan, end_ns: int) -> list[RequestRecord]:
         """Emit the tokens of an iteration that ends now; returns finished requests."""
@@ -179,10 +239,12 @@ class Engine:
     def _finish_decode(self, end_ns: int, steps: int = 1) -> list[RequestRecord]:
         if not self.decoding.size:
             return []
+        self._charge(steps)
         finished = []
         for request_id in self.decoding.advance(steps):
             member, stored = self.decoding.leave(request_id)
             record = self._records[request_id]
+            self._count(record, -1)
             self._close_run(record, member.join_tick, self.decoding.tick)
             finished.append(self._retire(record, stored, end_ns))
         return finished
@@ -209,10 +271,15 @@ class Engine:
         if record.first_token_ns is None:
             record.first_token_ns = end_ns
         self._emitted[state.id] += 1
+        self.waiting.decoded(record.request.client, 1)
         self._first_ns[state.id] = end_ns
         remaining = record.output_tokens - self._emitted[state.id]
+        if remaining and self.hands_over:
+            self.parked[state.id] = state.tokens
+            return None
         if remaining:
             self.decoding.join(state.id, state.tokens, remaining)
+            self._count(record, 1)
             return None
         self._close_run(record, self.decoding.tick, self.decoding.tick)
         return self._retire(record, state.tokens, end_ns)
@@ -230,3 +297,52 @@ class Engine:
         del self._records[request_id]
         del self._emitted[request_id]
         return record
+
+    def parked_handover(self, request_id: int, source: int) -> Handover:
+        """A parked request as replica ``source`` offers it to another one."""
+        return Handover(
+            self._records[request_id],
+            self.parked[request_id],
+            self._first_ns[request_id],
+            source,
+        )
+
+    def release(self, request_id: int) -> None:
+        """Forget a parked request, whose KV cache has arrived elsewhere."""
+        self.free_blocks += self.limits.blocks(self.parked.pop(request_id))
+        del self._records[request_id]
+        del self._emitted[request_id]
+        del self._first_ns[request_id]
+
+    def pull(self) -> Handover | None:
+        """Take slot and blocks for the next offered request, or None if they are short.
+
+        Called before an iteration is planned. The next tokens of the decode batch come
+        first, and so do preempted requests, which wait here.
+        """
+        if not self.offered or self.waiting:
+            return None
+        running = self.decoding.size + len(self.prefilling) + len(self.incoming)
+        blocks = self.limits.blocks(self.offered[0].tokens)
+        left = self.free_blocks - self.decoding.blocks_needed() - blocks
+        if left < 0 or running >= self.limits.max_num_seqs:
+            return None
+        handover = self.offered.popleft()
+        self.incoming[handover.id] = handover
+        self.free_blocks -= blocks
+        return handover
+
+    def receive(self, request_id: int) -> None:
+        """Note that an incoming request's KV cache is here; it decodes from now on."""
+        self._arrived.append(self.incoming[request_id])
+
+    def _join_arrived(self) -> None:
+        for handover in self._arrived:
+            record, request_id = handover.record, handover.id
+            del self.incoming[request_id]
+            self._records[request_id] = record
+            self._emitted[request_id] = 1
+            self._first_ns[request_id] = handover.first_ns
+            self.decoding.join(request_id, handover.tokens, record.output_tokens - 1)
+            self._count(record, 1)
+        self._arrived.clear()

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from sim.engine import Engine
+from sim.handover import KvLinks
 from sim.iteration_log import IterationLog
 from sim.plan import StepPlan
+from sim.queues.fcfs import FirstComeFirstServed
 from sim.request import Request, RequestRecord
 from sim.step import StepCost
 from sim.view import EngineLimits
@@ -25,21 +27,33 @@ class EngineState:
     prefilling: int
     decoding: int
     used_blocks: int
+    parked: int = 0
+    incoming: int = 0
+
+    @property
+    def running(self) -> int:
+        """Requests that hold KV blocks."""
+        return self.prefilling + self.decoding + self.parked + self.incoming
 
     @property
     def present(self) -> int:
         """Requests in the engine."""
-        return self.waiting + self.prefilling + self.decoding
+        return self.waiting + self.running
 
 
 @dataclass(frozen=True, slots=True)
 class ReplicaSetup:
-    """What a replica promises; see :class:`~sim.view.Scheduler`."""
+    """What a replica promises; see :class:`~sim.view.Scheduler`.
+
+    ``work_conserving`` is of the head of a queue in order of arrival: under another
+    discipline nothing is promised.
+    """
 
     limits: EngineLimits
     num_blocks: int
     stall_free: bool
     work_conserving: bool
+    hands_over: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +65,14 @@ class RunStarted:
         requests: The workload, in its order.
         max_concurrency: Most requests in progress (closed loop), or None.
         frontend_ns: From a request's being sent to its engine's queue.
+        links: Between prefill and decode replicas, if they are apart.
     """
 
     replicas: tuple[ReplicaSetup, ...]
     requests: Sequence[Request]
     max_concurrency: int | None
     frontend_ns: int
+    links: KvLinks | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +151,61 @@ class IterationsEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class Offered:
+    """A replica has prefilled a request and keeps its KV cache for another one."""
+
+    time_ns: int
+    request_id: int
+    replica: int
+    target: int
+
+
+@dataclass(frozen=True, slots=True)
+class TransferStarted:
+    """A replica has taken slot and blocks, and the KV cache is on its way.
+
+    Attributes:
+        time_ns: When it was asked for; the links may be busy until later.
+        request_id: Whose.
+        replica: Where to.
+        source: Where from.
+        begin_ns: When the links begin to send it.
+        end_ns: When all of it will have arrived.
+        tokens: KV tokens sent.
+        state: Of the replica it goes to.
+    """
+
+    time_ns: int
+    request_id: int
+    replica: int
+    source: int
+    begin_ns: int
+    end_ns: int
+    tokens: int
+    state: EngineState
+
+
+@dataclass(frozen=True, slots=True)
+class TransferEnded:
+    """A KV cache has arrived; ``state`` is that of its source, without its blocks."""
+
+    time_ns: int
+    request_id: int
+    replica: int
+    source: int
+    state: EngineState
+
+
+@dataclass(frozen=True, slots=True)
+class Stalled:
+    """A replica has requests but nothing to run before a KV cache has moved."""
+
+    time_ns: int
+    replica: int
+    state: EngineState
+
+
+@dataclass(frozen=True, slots=True)
 class RunEnded:
     """Nothing is left to happen.
 
@@ -157,9 +228,29 @@ Event = (
     | Rejected
     | IterationStarted
     | IterationsEnded
+    | Offered
+    | TransferStarted
+    | TransferEnded
+    | Stalled
     | RunEnded
 )
 """Everything an observer may be told."""
+
+
+Stated = (
+    Queued
+    | IterationStarted
+    | IterationsEnded
+    | TransferStarted
+    | TransferEnded
+    | Stalled
+)
+"""Events that come with the state of an engine."""
+
+
+def stated_by(event: Stated) -> int:
+    """Index of the replica whose state comes with an event."""
+    return event.source if isinstance(event, TransferEnded) else event.replica
 
 
 class Observer(Protocol):
@@ -180,6 +271,8 @@ def engine_state(engine: Engine) -> EngineState:
         len(engine.prefilling),
         engine.decoding.size,
         engine.num_blocks - engine.free_blocks,
+        len(engine.parked),
+        len(engine.incoming),
     )
 
 
@@ -190,5 +283,6 @@ def replica_setup(engine: Engine) -> ReplicaSetup:
         engine.limits,
         engine.num_blocks,
         scheduler.stall_free,
-        scheduler.work_conserving,
+        scheduler.work_conserving and isinstance(engine.waiting, FirstComeFirstServed),
+        engine.hands_over,
     )

@@ -15,12 +15,14 @@ class Request:
             arrival is set by the client when a slot frees up).
         prompt_tokens: Prompt length, >= 1.
         output_tokens: True output length, >= 1; no scheduler or router may read it.
+        client: Who sent it, >= 0; fair queues share service among clients.
     """
 
     id: int
     arrival_ns: int
     prompt_tokens: int
     output_tokens: int
+    client: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,9 @@ class RequestRecord:
     Attributes:
         request: The request as it arrived.
         arrival_ns: When the server received it.
-        replica: Index of the replica it was routed to, -1 if rejected at the door.
+        replica: Index of the replica it was routed to, -1 if rejected at the door; of
+            the one that decodes it once its KV cache has moved.
+        prefill_replica: The one that prefilled it first, where another decodes it.
         first_scheduled_ns: Start of the first iteration that computed its prompt.
         first_token_ns: End of the iteration that emitted its first token (TTFT).
         finish_ns: End of the iteration that emitted its last token.
@@ -56,6 +60,7 @@ class RequestRecord:
     request: Request
     arrival_ns: int
     replica: int = -1
+    prefill_replica: int = -1
     first_scheduled_ns: int | None = None
     first_token_ns: int | None = None
     finish_ns: int | None = None

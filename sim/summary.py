@@ -13,6 +13,7 @@ from sim.config import Config
 from sim.config_text import config_sha256
 from sim.iteration_log import IterationLog
 from sim.metrics import LatencySample, Slo, latency_metrics, meets_slo
+from sim.policies import policy_label
 from sim.record_table import RecordTable
 from sim.shell.cluster import ClusterRun
 from sim.timeseries import run_end_ns
@@ -90,6 +91,8 @@ def run_summary(
         },
         "usd_per_million_output_tokens": _ratio(usd * _PER_MILLION, output_tokens),
         "usd_per_million_tokens": _ratio(usd * _PER_MILLION, tokens),
+        **_moved(config, machine, table),
+        "energy_per_gpu_j": energy_j / num_gpus,
         **_provenance(config, machine, workload),
     }
 
@@ -100,9 +103,9 @@ def _what_ran(
     rate = workload.offered_rate
     block_size = config.engine.block_size
     return {
-        "label": config.engine.scheduler,
+        "label": policy_label(config),
         "model_id": machine.model.name,
-        "scheduler": config.engine.scheduler,
+        "scheduler": policy_label(config),
         "profile": machine.profile.name,
         "gpu": machine.gpu.name,
         "num_gpus": num_gpus,
@@ -178,6 +181,17 @@ def _energy(
     parts = {name: totals[name] for name in _ENERGY}
     parts["energy_idle_j"] = machine.power.idle_j(idle_ns)
     return {"energy_j": math.fsum(parts.values()), **parts}
+
+
+def _moved(config: Config, machine: Machine, table: RecordTable) -> Summary:
+    """KV caches that went from prefill to decode replicas."""
+    moved = table.column("prefill_replica") >= 0
+    tokens = int(table.prompt_tokens()[moved].sum())
+    return {
+        "prefill_replicas": config.parallel.prefill_replicas,
+        "kv_transfers": int(np.count_nonzero(moved)),
+        "kv_transfer_bytes": machine.links.transfer_bytes(tokens),
+    }
 
 
 def _provenance(config: Config, machine: Machine, workload: Workload) -> Summary:

@@ -93,6 +93,8 @@ def _settings(point: Point, num_layers: int) -> list[Setting]:
 
 def _knob(config: Config, num_layers: int) -> _Knob | None:
     engine = config.engine
+    if config.parallel.prefill_replicas is not None:
+        return None
     if engine.scheduler == CHUNKED_PREFILL:
         # a chunk holds a token of every running request (config check)
         allowed = [value for value in CHUNK_SIZES if value >= engine.max_num_seqs]

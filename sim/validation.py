@@ -126,7 +126,7 @@ def _check_sequences(
     view: SchedulerView,
     limits: EngineLimits,
 ) -> None:
-    running = decoding + len(view.prefilling) + len(admitted)
+    running = decoding + len(view.prefilling) + len(admitted) + view.incoming
     if running > limits.max_num_seqs:
         raise SimulationError(
             f"{running} running requests exceed max_num_seqs = {limits.max_num_seqs}"

@@ -15,12 +15,26 @@ class QueuedRequest:
     """A request in the waiting queue.
 
     ``tokens`` must be prefilled before its next token: the prompt, plus whatever it
-    had generated when it was preempted (``resumed`` is true then).
+    had generated when it was preempted (``resumed`` is true then). ``client`` is who
+    sent it.
     """
 
     id: int
     tokens: int
     resumed: bool = False
+    client: int = 0
+
+
+class Queued(Protocol):
+    """A queue to look at, in the order of admission."""
+
+    def __len__(self) -> int:
+        """Requests in it."""
+        ...
+
+    def __iter__(self) -> Iterator[QueuedRequest]:
+        """From the front."""
+        ...
 
 
 @dataclass(slots=True)
@@ -67,21 +81,27 @@ class SchedulerView:
     """One replica as its scheduler sees it, before an iteration.
 
     Attributes:
-        waiting: Waiting requests, first come first served; preempted ones in front.
+        waiting: Waiting requests as the queue discipline orders them; preempted ones
+            in front.
         prefilling: Admitted prompts that are not finished, oldest first.
         num_decoding: Requests that decode one token per iteration.
         decode_blocks: KV blocks those need for the coming token.
         free_blocks: KV blocks nobody holds.
+        stored_tokens: KV tokens of the decoding requests together.
+        incoming: Sequences whose KV cache is on its way here; each has its slot and
+            blocks already.
         newest_decoding: Iterates (request id, KV tokens stored) of the decoding
             requests, newest first.
     """
 
-    waiting: Sequence[QueuedRequest]
+    waiting: Queued
     prefilling: Sequence[PrefillState]
     num_decoding: int
     decode_blocks: int
     free_blocks: int
     newest_decoding: Callable[[], Iterator[tuple[int, int]]]
+    stored_tokens: int = 0
+    incoming: int = 0
 
 
 class Scheduler(Protocol):

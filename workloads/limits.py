@@ -14,3 +14,4 @@ MIN_RATE: Final = 1e-3
 MAX_RATE: Final = 1e9
 MIN_BURSTINESS: Final = 1e-3
 MAX_BURSTINESS: Final = 1e6
+MAX_CLIENTS: Final = 1_000_000

@@ -32,6 +32,8 @@ class WorkloadSpec:
         context_tokens: What the server's context holds: the client cuts articles of
             the datasets in ``CUT_TO_CONTEXT`` so that prompt and output fit. None
             cuts nothing.
+        num_clients: Clients that the requests are spread over.
+        client_skew: Zipf exponent of their shares.
         seed: Root of every random stream.
 
     Raises:
@@ -49,6 +51,8 @@ class WorkloadSpec:
     random_output_len: int = 128
     random_range_ratio: float = 0.0
     context_tokens: int | None = None
+    num_clients: int = 1
+    client_skew: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -63,6 +67,8 @@ class WorkloadSpec:
         self._within("random_output_len", 1, limits.MAX_TOKENS)
         self._within("random_range_ratio", 0, math.nextafter(1, 0))
         self._within("context_tokens", 2, limits.MAX_TOKENS)
+        self._within("num_clients", 1, limits.MAX_CLIENTS)
+        self._within("client_skew", 0, 10)
         self._within("seed", 0, 2**63 - 1)
 
     def _within(

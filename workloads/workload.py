@@ -15,6 +15,7 @@ from sim.errors import ConfigError
 from sim.request import Request
 from sim.units import ns_from_s
 from workloads.arrivals import open_loop_ns
+from workloads.clients import client_of
 from workloads.datasets import CUT_TO_CONTEXT, DATASETS, sampler_for
 from workloads.spec import WorkloadSpec
 from workloads.streams import stream
@@ -66,10 +67,12 @@ class Workload:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of the integers: concurrency (0 if open), then every request."""
+        """Hash of the integers: concurrency (0 if open), requests, then clients."""
         numbers = [self.max_concurrency or 0]
         for r in self.requests:
             numbers += (r.arrival_ns, r.prompt_tokens, r.output_tokens)
+        if any(r.client for r in self.requests):
+            numbers += [r.client for r in self.requests]
         return hashlib.sha256(np.array(numbers, dtype="<i8").tobytes()).hexdigest()
 
 
@@ -152,10 +155,11 @@ def _materialise(
             f"workload.duration_s: {spec.duration_s} ends before the first arrival; "
             "allowed: a window with at least 1 arrival"
         )
-    rows = zip(arrivals.tolist(), prompt.tolist(), output.tolist(), strict=True)
+    columns = (arrivals, prompt, output, client_of(spec, arrivals.size))
+    rows = zip(*(column.tolist() for column in columns), strict=True)
     requests = tuple(
-        Request(id=k, arrival_ns=a, prompt_tokens=p, output_tokens=o)
-        for k, (a, p, o) in enumerate(rows)
+        Request(id=k, arrival_ns=a, prompt_tokens=p, output_tokens=o, client=c)
+        for k, (a, p, o, c) in enumerate(rows)
     )
     closed = spec.max_concurrency is not None
     return Workload(

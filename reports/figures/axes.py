@@ -22,6 +22,8 @@ _HEADROOM: Final = 1.12  # top of a linear axis over the largest value
 _MAX_RATE_TICKS: Final = 10  # more rates than this and Matplotlib chooses the ticks
 _RATE_MARGIN: Final = 0.08  # of the rates' extent: room for markers and labels
 _LEGEND_COLUMNS: Final = 4
+_LEGEND_LETTERS: Final = 110  # that fit the width of a figure
+_HANDLE_LETTERS: Final = 7  # as wide as a line with its gaps
 
 
 def rate_texts(rates: Sequence[float]) -> list[str]:
@@ -85,5 +87,15 @@ def shared_legend(figure: Figure, handles: Sequence[Artist], title: str = "") ->
         handles=handles,
         title=title or None,
         loc="outside lower center",
-        ncols=min(len(handles), _LEGEND_COLUMNS),
+        ncols=_columns([str(handle.get_label()) for handle in handles]),
     )
+
+
+def _columns(labels: Sequence[str]) -> int:
+    """The most columns, filled downwards, whose entries fit side by side."""
+    for columns in range(min(len(labels), _LEGEND_COLUMNS), 1, -1):
+        parts = np.array_split(labels, columns)
+        widths = [max(map(len, part)) + _HANDLE_LETTERS for part in parts]
+        if sum(widths) <= _LEGEND_LETTERS:
+            return columns
+    return 1

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from sim.checks.book import Book
 from sim.checks.check import Check
-from sim.events import IterationsEnded, IterationStarted, Queued, RunEnded
+from sim.events import (
+    IterationsEnded,
+    IterationStarted,
+    Offered,
+    Queued,
+    RunEnded,
+    Stalled,
+    TransferEnded,
+)
 from sim.plan import StepPlan
 
 
@@ -19,6 +27,7 @@ class BatchLimits(Check):
         replica = self.book.replicas[event.replica]
         limits = replica.setup.limits
         sequences = len(replica.prefilling) + len(replica.decoding)
+        sequences += len(replica.incoming)
         if sequences > limits.max_num_seqs:
             raise self._over(event, "sequences", sequences, limits.max_num_seqs)
         for span in event.plan.spans:
@@ -90,8 +99,37 @@ class WorkConservation(Check):
 
     def queued(self, event: Queued) -> None:
         """An idle replica starts now."""
-        if self.book.under_way[event.replica] is None:
-            self._due_ns.setdefault(event.replica, event.time_ns)
+        self._wake(event.replica, event.time_ns)
+
+    def offered(self, event: Offered) -> None:
+        """An idle replica takes what is offered now."""
+        self._wake(event.target, event.time_ns)
+
+    def transfer_ended(self, event: TransferEnded) -> None:
+        """Blocks are free where the cache was, and it can decode where it is."""
+        self._wake(event.replica, event.time_ns)
+        if self.book.replicas[event.source].present:
+            self._wake(event.source, event.time_ns)
+
+    def _wake(self, replica: int, time_ns: int) -> None:
+        if self.book.under_way[replica] is None:
+            self._due_ns.setdefault(replica, time_ns)
+
+    def stalled(self, event: Stalled) -> None:
+        """Nothing that is here can run, and none of those who wait fits."""
+        replica = self.book.replicas[event.replica]
+        due_ns = self._due_ns.pop(event.replica, None)
+        free = replica.setup.num_blocks - replica.used_blocks
+        decodes = bool(replica.decoding) and replica.growing <= free
+        ready = decodes or bool(replica.prefilling)
+        held = bool(replica.parked or replica.incoming)
+        if due_ns != event.time_ns or ready or not held:
+            raise self.broken(
+                f"stalls with a plan due at {due_ns} ns and something to run: {ready}",
+                event.time_ns,
+                replica=event.replica,
+            )
+        self._check_head(event, None)
 
     def started(self, event: IterationStarted) -> None:
         """It starts when it is due, with all that fits."""
@@ -108,7 +146,7 @@ class WorkConservation(Check):
     def ended(self, event: IterationsEnded) -> None:
         """The next one follows at once while there is work."""
         replica = self.book.replicas[event.replica]
-        if replica.present:
+        if replica.present or replica.offered:
             self._due_ns[event.replica] = event.time_ns
         if len(event.end_ns) > 1 and not event.finished and replica.waiting:
             # Whoever could enter the last of these iterations could have entered it.
@@ -124,7 +162,7 @@ class WorkConservation(Check):
             )
 
     def _check_head(
-        self, event: IterationStarted | IterationsEnded, plan: StepPlan | None
+        self, event: IterationStarted | IterationsEnded | Stalled, plan: StepPlan | None
     ) -> None:
         """The first waiting request lacks a slot, blocks or budget."""
         replica = self.book.replicas[event.replica]
@@ -135,7 +173,8 @@ class WorkConservation(Check):
         tokens = head.goal + decodes + (0 if plan is None else _entering(plan))
         free = replica.setup.num_blocks - replica.used_blocks
         if (
-            decodes + len(replica.prefilling) < limits.max_num_seqs
+            decodes + len(replica.prefilling) + len(replica.incoming)
+            < limits.max_num_seqs
             and limits.blocks(head.goal) <= free
             and tokens <= limits.max_num_batched_tokens
         ):

@@ -12,10 +12,14 @@ from sim.events import (
     Event,
     IterationsEnded,
     IterationStarted,
+    Offered,
     Queued,
     Rejected,
     RunStarted,
     Sent,
+    Stalled,
+    TransferEnded,
+    TransferStarted,
 )
 from sim.request import Request
 from sim.view import EngineLimits
@@ -49,6 +53,10 @@ class Book:
             Rejected: self._rejected,
             IterationStarted: self._started,
             IterationsEnded: self._ended,
+            Offered: self._offered,
+            Stalled: self._join_arrived,
+            TransferStarted: self._transfer_started,
+            TransferEnded: self._transfer_ended,
         }
 
     def note(self, event: Event) -> None:
@@ -95,6 +103,7 @@ class Book:
         entry = self._here(event.request_id, event)
         entry.move(Phase.WAITING, event.time_ns)
         replica = self.replicas[event.replica]
+        entry.entered_ns = event.time_ns
         entry.owed = _owed(entry.request, replica.setup.limits)
         replica.waiting.append(event.request_id)
 
@@ -104,7 +113,7 @@ class Book:
     def _here(
         self,
         request_id: int,
-        event: Queued | Rejected | IterationStarted | IterationsEnded,
+        event: Queued | Rejected | IterationStarted | IterationsEnded | Offered,
     ) -> Entry:
         """A request that must belong to the replica of the event."""
         entry = self.entry(request_id, event.time_ns)
@@ -122,6 +131,7 @@ class Book:
             )
         self.under_way[event.replica] = event
         replica, plan = self.replicas[event.replica], event.plan
+        self._join_arrived(event)
         for request_id in plan.preempted:
             self._preempt(replica, self._here(request_id, event), event.time_ns)
         for chunk in plan.spans[0].prefill:
@@ -130,6 +140,14 @@ class Book:
                 self._admit(replica, entry, event.time_ns)
         if plan.spans[0].decode and replica.decoding:
             replica.reserve(event.time_ns)
+
+    def _join_arrived(self, event: IterationStarted | Stalled) -> None:
+        """Whose cache is there decodes from the next plan on, even a dropped one."""
+        replica = self.replicas[event.replica]
+        for entry in [e for e in replica.incoming.values() if e.phase is Phase.ARRIVED]:
+            entry.move(Phase.DECODING, event.time_ns)
+            del replica.incoming[entry.request.id]
+            replica.join(entry)
 
     def _preempt(self, replica: ReplicaBook, entry: Entry, time_ns: int) -> None:
         entry.move(Phase.WAITING, time_ns)
@@ -180,7 +198,8 @@ class Book:
 
     def _emit_first(self, replica: ReplicaBook, entry: Entry, time_ns: int) -> None:
         last = entry.emitted + 1 >= entry.owed
-        entry.move(Phase.FINISHED if last else Phase.DECODING, time_ns)
+        onward = Phase.PARKED if replica.setup.hands_over else Phase.DECODING
+        entry.move(Phase.FINISHED if last else onward, time_ns)
         entry.emitted += 1
         entry.run_first_ns = time_ns
         if entry.first_token_ns is None:
@@ -189,13 +208,55 @@ class Book:
         if last:
             replica.close_run(entry, replica.tick)
             self._finish(replica, entry, time_ns)
+        elif onward is Phase.PARKED:
+            entry.parked_ns = time_ns
+            replica.parked[entry.request.id] = entry
         else:
             replica.join(entry)
 
     def _finish(self, replica: ReplicaBook, entry: Entry, time_ns: int) -> None:
         entry.finish_ns = time_ns
+        entry.stays_ns[entry.replica] = time_ns - entry.entered_ns
         replica.free_blocks(entry, time_ns)
         self.finished.append((entry, time_ns))
+
+    def _offered(self, event: Offered) -> None:
+        entry = self._here(event.request_id, event)
+        entry.target = event.target
+        self.replicas[event.target].offered.append(event.request_id)
+
+    def _transfer_started(self, event: TransferStarted) -> None:
+        entry = self.entry(event.request_id, event.time_ns)
+        entry.move(Phase.MOVING, event.time_ns)
+        target = self.replicas[event.replica]
+        first = target.offered.popleft() if target.offered else None
+        if first != event.request_id or entry.replica != event.source:
+            at = (event.time_ns, event.request_id, event.replica)
+            raise InvariantError(LIFECYCLE, f"is pulled before {first}", *at)
+        blocks = target.setup.limits.blocks(event.tokens)
+        target.hold_incoming(entry, blocks, event.time_ns)
+        target.incoming[event.request_id] = entry
+        entry.arrives_ns, entry.target_ns = event.end_ns, event.time_ns
+
+    def _transfer_ended(self, event: TransferEnded) -> None:
+        entry, time_ns = self.entry(event.request_id, event.time_ns), event.time_ns
+        entry.move(Phase.ARRIVED, time_ns)
+        source, target = self.replicas[event.source], self.replicas[event.replica]
+        if not (
+            event.request_id in source.parked and event.request_id in target.incoming
+        ):
+            way = f"does not move from replica {event.source}"
+            raise InvariantError(
+                LIFECYCLE, way, time_ns, event.request_id, event.replica
+            )
+        del source.parked[event.request_id]
+        source.free_blocks(entry, time_ns)
+        entry.blocks, entry.moved_blocks = entry.moved_blocks, 0
+        entry.stays_ns[event.source] = time_ns - entry.entered_ns
+        entry.entered_ns = entry.target_ns
+        entry.prefill_replica, entry.replica = event.source, event.replica
+        # in the order in which they arrive, which is that in which they will decode
+        target.incoming[event.request_id] = target.incoming.pop(event.request_id)
 
 
 def _owed(request: Request, limits: EngineLimits) -> int:

@@ -13,11 +13,15 @@ from sim.events import (
     Event,
     IterationsEnded,
     IterationStarted,
+    Offered,
     Queued,
     Rejected,
     RunEnded,
     RunStarted,
     Sent,
+    Stalled,
+    TransferEnded,
+    TransferStarted,
 )
 
 METHODS: Mapping[type, str] = MappingProxyType(
@@ -29,6 +33,10 @@ METHODS: Mapping[type, str] = MappingProxyType(
         Rejected: "rejected",
         IterationStarted: "started",
         IterationsEnded: "ended",
+        Offered: "offered",
+        TransferStarted: "transfer_started",
+        TransferEnded: "transfer_ended",
+        Stalled: "stalled",
         RunEnded: "run_ended",
     }
 )

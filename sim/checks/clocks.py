@@ -10,16 +10,30 @@ from sim.events import (
     Arrived,
     IterationsEnded,
     IterationStarted,
+    Offered,
     Queued,
     Rejected,
     RunEnded,
     Sent,
+    Stalled,
+    TransferEnded,
+    TransferStarted,
 )
 
 # Order at equal times. Sending and delivery are caused by either of the first two.
 _ARRIVAL, _ITERATION_END, _PLAN = range(3)
 _Timed = (
-    Arrived | Sent | Queued | Rejected | IterationStarted | IterationsEnded | RunEnded
+    Arrived
+    | Sent
+    | Queued
+    | Rejected
+    | IterationStarted
+    | IterationsEnded
+    | Offered
+    | TransferStarted
+    | TransferEnded
+    | Stalled
+    | RunEnded
 )
 
 
@@ -49,11 +63,19 @@ class ClockOrder(Check):
                 request=event.request_id,
             )
 
-    def passed_on(self, event: Sent | Queued | Rejected) -> None:
+    def passed_on(
+        self, event: Sent | Queued | Rejected | Offered | TransferEnded
+    ) -> None:
         """Sent or delivered, before plans are made."""
         self._follows(event, _ARRIVAL, _ITERATION_END)
 
-    sent = queued = rejected = passed_on
+    sent = queued = rejected = offered = transfer_ended = passed_on
+
+    def planned(self, event: TransferStarted | Stalled) -> None:
+        """What a replica does instead of an iteration, or just before it."""
+        self._follows(event, _PLAN, _PLAN, event.replica)
+
+    transfer_started = stalled = planned
 
     def started(self, event: IterationStarted) -> None:
         """A plan, made when all that happens by now has happened."""
@@ -111,10 +133,10 @@ class ClockOrder(Check):
 
 
 class BusyTime(Check):
-    """Busy time by iterations, idle time by empty engines: together, all of it."""
+    """Busy by iterations, idle by empty engines, stalled by KV caches: all of it."""
 
     name = "busy-time"
-    law = "Busy + idle = horizon for every replica; durations add up to busy time."
+    law = "Busy + idle + stalled = horizon per replica; durations add up to busy."
 
     def __init__(self, book: Book) -> None:
         super().__init__(book)
@@ -122,15 +144,46 @@ class BusyTime(Check):
         self._busy_ns: dict[int, int] = {}
         self._idle_ns: dict[int, int] = {}
         self._empty_since: dict[int, int] = {}
+        self._stalled_ns: dict[int, int] = {}
+        self._stalled_since: dict[int, int] = {}
+        self._occupied: set[int] = set()
 
     def queued(self, event: Queued) -> None:
         """An empty engine has work again."""
         if event.state.present == 1:
-            since = self._empty_since.pop(event.replica, 0)
-            self._add(self._idle_ns, event.replica, event.time_ns - since)
+            self._fill(event.replica, event.time_ns)
+
+    def transfer_started(self, event: TransferStarted) -> None:
+        """An empty engine is no longer if somebody is on the way to it."""
+        if event.replica not in self._occupied:
+            self._fill(event.replica, event.time_ns)
+
+    def transfer_ended(self, event: TransferEnded) -> None:
+        """The last cache may leave an engine that has nothing to run."""
+        if event.state.present == 0:
+            self._resume(event.source, event.time_ns)
+            self._empty(event.source, event.time_ns)
+
+    def stalled(self, event: Stalled) -> None:
+        """Neither busy nor empty from now on."""
+        self._stalled_since.setdefault(event.replica, event.time_ns)
+
+    def _fill(self, replica: int, time_ns: int) -> None:
+        since = self._empty_since.pop(replica, 0)
+        self._add(self._idle_ns, replica, time_ns - since)
+        self._occupied.add(replica)
+
+    def _empty(self, replica: int, time_ns: int) -> None:
+        self._empty_since[replica] = time_ns
+        self._occupied.discard(replica)
+
+    def _resume(self, replica: int, time_ns: int) -> None:
+        since = self._stalled_since.pop(replica, time_ns)
+        self._add(self._stalled_ns, replica, time_ns - since)
 
     def started(self, event: IterationStarted) -> None:
         """Remember when."""
+        self._resume(event.replica, event.time_ns)
         self._start_ns[event.replica] = event.time_ns
 
     def ended(self, event: IterationsEnded) -> None:
@@ -144,7 +197,7 @@ class BusyTime(Check):
             )
         self._add(self._busy_ns, event.replica, busy_ns)
         if event.state.present == 0:
-            self._empty_since[event.replica] = event.time_ns
+            self._empty(event.replica, event.time_ns)
 
     def run_ended(self, event: RunEnded) -> None:
         """Compare both with the log and the horizon."""
@@ -160,9 +213,11 @@ class BusyTime(Check):
                     event.time_ns,
                     replica=replica,
                 )
-            if busy_ns + idle_ns != event.time_ns:
+            stalled_ns = self._stalled_ns.get(replica, 0)
+            if busy_ns + idle_ns + stalled_ns != event.time_ns:
                 raise self.broken(
-                    f"busy {busy_ns} + idle {idle_ns} ns is not the horizon",
+                    f"busy {busy_ns} + idle {idle_ns} + stalled {stalled_ns} ns is not"
+                    " the horizon",
                     event.time_ns,
                     replica=replica,
                 )

@@ -29,6 +29,9 @@ class Phase(StrEnum):
     SENT = "sent"
     WAITING = "waiting"
     PREFILLING = "prefilling"
+    PARKED = "parked"
+    MOVING = "moving"
+    ARRIVED = "arrived"
     DECODING = "decoding"
     FINISHED = "finished"
     REJECTED = "rejected"
@@ -40,13 +43,17 @@ TRANSITIONS: Mapping[Phase, tuple[Phase, ...]] = MappingProxyType(
         Phase.HELD: (Phase.SENT,),
         Phase.SENT: (Phase.WAITING, Phase.REJECTED),
         Phase.WAITING: (Phase.PREFILLING,),
-        Phase.PREFILLING: (Phase.DECODING, Phase.FINISHED),
+        Phase.PREFILLING: (Phase.DECODING, Phase.PARKED, Phase.FINISHED),
+        Phase.PARKED: (Phase.MOVING,),
+        Phase.MOVING: (Phase.ARRIVED,),
+        Phase.ARRIVED: (Phase.DECODING,),
         Phase.DECODING: (Phase.WAITING, Phase.FINISHED),
         Phase.FINISHED: (),
         Phase.REJECTED: (),
     }
 )
-"""What may follow what; from decoding back to waiting is preemption."""
+"""What may follow what; from decoding back to waiting is preemption, and from parked to
+arrived the KV cache goes from one replica to another."""
 
 
 @dataclass(slots=True)
@@ -61,7 +68,7 @@ class Entry:
         since_ns: Since when.
         replica: Which one it was sent to.
         sent_ns: When; latencies count from here.
-        waited_ns: Time in the engine's queue so far.
+        waits_ns: Time in the queue of each replica so far.
         computed: Tokens of the goal that went through all layers.
         emitted: Output tokens, as of the last first token or preemption.
         stored: KV tokens when it began to decode.
@@ -73,6 +80,14 @@ class Entry:
         finish_ns: Its last.
         runs: Token times, as in :class:`~sim.request.RequestRecord`.
         run_first_ns: First token of the current run.
+        target: Replica that is to decode it, if another one prefilled it.
+        moved_blocks: KV blocks held there while its cache is on its way.
+        arrives_ns: When all of it will be there.
+        parked_ns: Since when its cache could be sent.
+        prefill_replica: Replica that prefilled it, if its cache has moved.
+        stays_ns: Time in the engines of each replica it has left.
+        entered_ns: When it entered the replica it is at.
+        target_ns: When the target took it.
     """
 
     request: Request
@@ -82,7 +97,7 @@ class Entry:
     since_ns: int = 0
     replica: int = -1
     sent_ns: int = 0
-    waited_ns: int = 0
+    waits_ns: dict[int, int] = field(default_factory=dict)
     computed: int = 0
     emitted: int = 0
     stored: int = 0
@@ -94,6 +109,14 @@ class Entry:
     finish_ns: int | None = None
     runs: list[TokenRun] = field(default_factory=list)
     run_first_ns: int = 0
+    target: int = -1
+    moved_blocks: int = 0
+    arrives_ns: int = 0
+    parked_ns: int = 0
+    prefill_replica: int = -1
+    stays_ns: dict[int, int] = field(default_factory=dict)
+    entered_ns: int = 0
+    target_ns: int = 0
 
     def move(self, phase: Phase, time_ns: int) -> None:
         """Enter a phase.
@@ -111,7 +134,8 @@ class Entry:
                 self.replica if self.replica >= 0 else None,
             )
         if self.phase is Phase.WAITING:
-            self.waited_ns += time_ns - self.since_ns
+            waited_ns = self.waits_ns.get(self.replica, 0)
+            self.waits_ns[self.replica] = waited_ns + time_ns - self.since_ns
         self.phase, self.since_ns = phase, time_ns
 
 
@@ -123,6 +147,9 @@ class ReplicaBook:
         waiting: In order.
         prefilling: In order of admission.
         decoding: In order of joining.
+        parked: Prefilled here, to be decoded elsewhere.
+        incoming: On their way here, or here and not yet decoding, in order of arrival.
+        offered: To come here, in order.
         ends_ns: End of each decode iteration.
         used_blocks: KV blocks its requests need.
         block_ns: Blocks times time held, of blocks that were freed, less the time at
@@ -134,6 +161,9 @@ class ReplicaBook:
         self.waiting: deque[int] = deque()
         self.prefilling: dict[int, Entry] = {}
         self.decoding: dict[int, Entry] = {}
+        self.parked: dict[int, Entry] = {}
+        self.incoming: dict[int, Entry] = {}
+        self.offered: deque[int] = deque()
         self.ends_ns = array("q")
         self.used_blocks = 0
         self.block_ns = 0
@@ -148,7 +178,13 @@ class ReplicaBook:
     @property
     def present(self) -> int:
         """Requests in the engine."""
-        return len(self.waiting) + len(self.prefilling) + len(self.decoding)
+        here = len(self.waiting) + len(self.prefilling) + len(self.decoding)
+        return here + len(self.parked) + len(self.incoming)
+
+    @property
+    def growing(self) -> int:
+        """KV blocks that the next token of every decoding request takes."""
+        return sum(due.holds for due in self._growing.get(self.tick, ()))
 
     def take_blocks(self, entry: Entry, blocks: int, time_ns: int) -> None:
         """Give KV blocks to a request."""
@@ -161,6 +197,12 @@ class ReplicaBook:
         self.used_blocks -= entry.blocks
         self.block_ns += entry.blocks * time_ns
         entry.blocks = 0
+
+    def hold_incoming(self, entry: Entry, blocks: int, time_ns: int) -> None:
+        """Set KV blocks aside for a cache that will arrive."""
+        entry.moved_blocks = blocks
+        self.used_blocks += blocks
+        self.block_ns -= blocks * time_ns
 
     def join(self, entry: Entry) -> None:
         """Begin to decode from the coming iteration on."""

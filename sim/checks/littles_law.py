@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sim.checks.book import Book
 from sim.checks.check import Check
 from sim.checks.ledger import Phase
-from sim.events import IterationsEnded, IterationStarted, Queued, RunEnded
+from sim.events import RunEnded, Stated, stated_by
 
 
 @dataclass(slots=True)
@@ -31,16 +31,16 @@ class LittlesLaw(Check):
         super().__init__(book)
         self._areas: dict[int, _Areas] = {}
 
-    def state(self, event: Queued | IterationStarted | IterationsEnded) -> None:
+    def state(self, event: Stated) -> None:
         """Add what has passed at the last counts, and take the new ones."""
-        areas = self._areas.setdefault(event.replica, _Areas())
+        areas = self._areas.setdefault(stated_by(event), _Areas())
         passed_ns = event.time_ns - areas.time_ns
         areas.present_ns += passed_ns * areas.present
         areas.waiting_ns += passed_ns * areas.waiting
         areas.time_ns = event.time_ns
         areas.present, areas.waiting = event.state.present, event.state.waiting
 
-    queued = started = ended = state
+    queued = started = ended = transfer_started = transfer_ended = stalled = state
 
     def run_ended(self, event: RunEnded) -> None:
         """Compare; every replica starts and ends empty."""
@@ -48,10 +48,14 @@ class LittlesLaw(Check):
             in_system_ns = in_queue_ns = 0
             for record in event.records:
                 entry = self.book.entries[record.request.id]
-                if entry.replica == replica and entry.phase is Phase.FINISHED:
+                if entry.phase is not Phase.FINISHED:
+                    continue
+                in_queue_ns += entry.waits_ns.get(replica, 0)
+                if entry.prefill_replica >= 0:
+                    in_system_ns += entry.stays_ns.get(replica, 0)
+                elif entry.replica == replica:
                     queued_ns = record.arrival_ns + self.book.setup.frontend_ns
                     in_system_ns += (record.finish_ns or 0) - queued_ns
-                    in_queue_ns += entry.waited_ns
             for name, area_ns, sum_ns in (
                 ("system", areas.present_ns, in_system_ns),
                 ("queue", areas.waiting_ns, in_queue_ns),

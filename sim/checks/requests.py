@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from sim.checks.book import Book
 from sim.checks.check import Check
 from sim.checks.ledger import Entry, Phase
 from sim.events import (
@@ -14,6 +15,10 @@ from sim.events import (
     Rejected,
     RunEnded,
     Sent,
+    Stated,
+    TransferEnded,
+    TransferStarted,
+    stated_by,
 )
 from sim.request import RequestRecord
 
@@ -24,22 +29,24 @@ class RequestConservation(Check):
     name = "request-conservation"
     law = "Arrived = finished + running + waiting + rejected + on the way, always."
 
-    def state(self, event: Queued | IterationStarted | IterationsEnded) -> None:
+    def state(self, event: Stated) -> None:
         """Compare an engine's queues with the book."""
-        replica, state = self.book.replicas[event.replica], event.state
+        replica, state = self.book.replicas[stated_by(event)], event.state
         for queue, reported, expected in (
             ("waiting", state.waiting, len(replica.waiting)),
             ("prefilling", state.prefilling, len(replica.prefilling)),
             ("decoding", state.decoding, len(replica.decoding)),
+            ("parked", state.parked, len(replica.parked)),
+            ("incoming", state.incoming, len(replica.incoming)),
         ):
             if reported != expected:
                 raise self.broken(
                     f"{reported} {queue}, by arrivals and departures {expected}",
                     event.time_ns,
-                    replica=event.replica,
+                    replica=stated_by(event),
                 )
 
-    queued = started = ended = state
+    queued = started = ended = transfer_started = transfer_ended = stalled = state
 
     def run_ended(self, event: RunEnded) -> None:
         """Everybody has left, and the records are of everybody."""
@@ -105,10 +112,51 @@ class ClientConcurrency(Check):
 
 
 class TransferConservation(Check):
-    """The front end between client and engine."""
+    """The front end between client and engine, and the links between replicas."""
 
     name = "transfer-conservation"
-    law = "A request reaches its engine exactly the front-end time after it was sent."
+    law = "Requests and KV caches arrive when their way ends, whole, one per link."
+
+    def __init__(self, book: Book) -> None:
+        super().__init__(book)
+        self._free_ns: dict[int, int] = {}
+        self._moving: dict[int, TransferStarted] = {}
+
+    def transfer_started(self, event: TransferStarted) -> None:
+        """All of a prompt, over links that are free, for as long as it takes."""
+        links, replicas = self.book.setup.links, (event.source, event.replica)
+        free_ns = max(self._free_ns.get(replica, 0) for replica in replicas)
+        took_ns = event.end_ns - event.begin_ns
+        owed = self.book.entries[event.request_id].request.prompt_tokens
+        due_ns = -1 if links is None else links.transfer_ns(*replicas, event.tokens)
+        begins = event.begin_ns == max(event.time_ns, free_ns)
+        if not begins or took_ns != due_ns or event.tokens != owed:
+            raise self.broken(
+                f"{event.tokens} of {owed} tokens sent from {event.begin_ns} ns for"
+                f" {took_ns} ns of {due_ns}; links are free from {free_ns} ns",
+                event.time_ns,
+                request=event.request_id,
+                replica=event.replica,
+            )
+        self._free_ns.update(dict.fromkeys(replicas, event.end_ns))
+        self._moving[event.request_id] = event
+
+    def transfer_ended(self, event: TransferEnded) -> None:
+        """It arrives where and when it was to."""
+        sent = self._moving.pop(event.request_id, None)
+        way = (event.time_ns, event.source, event.replica)
+        if sent is None or (sent.end_ns, sent.source, sent.replica) != way:
+            raise self.broken(
+                f"a KV cache arrives that was sent as {sent}",
+                event.time_ns,
+                request=event.request_id,
+                replica=event.replica,
+            )
+
+    def run_ended(self, event: RunEnded) -> None:
+        """Nothing is left on the way."""
+        for request_id in self._moving:
+            raise self.broken("is still moving", event.time_ns, request=request_id)
 
     def delivered(self, event: Queued | Rejected) -> None:
         """Compare with when it was sent."""
@@ -175,6 +223,7 @@ def _times(
     return (
         ("arrival_ns", record.arrival_ns, entry.sent_ns),
         ("replica", record.replica, entry.replica if served else -1),
+        ("prefill_replica", record.prefill_replica, entry.prefill_replica),
         ("first_scheduled_ns", record.first_scheduled_ns, entry.first_scheduled_ns),
         ("first_token_ns", record.first_token_ns, entry.first_token_ns),
         ("finish_ns", record.finish_ns, entry.finish_ns),

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from sim.build import Machine
 from sim.config_text import config_sha256
 from sim.errors import InvariantError
+from sim.policies import policy_label
 from sim.request import RequestRecord
 from sim.results import RunResult
 from sim.shell.cluster import ClusterRun
@@ -162,7 +163,7 @@ def provenance(done: Finished) -> None:
     config, summary = done.result.config, done.result.summary
     expected = {
         "seed": config.seed,
-        "scheduler": config.engine.scheduler,
+        "scheduler": policy_label(config),
         "config_sha256": config_sha256(config),
         "workload_sha256": done.workload.sha256,
         "calibration_sha256": done.machine.calibration_sha256,

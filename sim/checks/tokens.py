@@ -121,9 +121,15 @@ class TokenConservation(Check):
             prompts = outputs = 0
             for record in event.records:
                 emitted = 0
-                for run in record.runs if record.replica == replica else ():
-                    prompts += record.request.prompt_tokens + emitted
-                    outputs += run.stop - run.start
+                moved = record.prefill_replica >= 0
+                where = record.prefill_replica if moved else record.replica
+                for run in record.runs:
+                    # its first prompt ran where it was prefilled, all else where it is
+                    if where == replica:
+                        prompts += record.request.prompt_tokens + emitted
+                    where = record.replica
+                    if where == replica:
+                        outputs += run.stop - run.start
                     emitted += 1 + run.stop - run.start
             prefill = self._prefill.get(replica, 0)
             decode = self._decode.get(replica, 0)

@@ -21,6 +21,7 @@ def admissible(
     if room.preempted:
         return
     slots = limits.max_num_seqs - room.num_decoding - len(view.prefilling)
+    slots -= view.incoming
     free = room.free_blocks
     for queued in view.waiting:
         free -= limits.blocks(queued.tokens)

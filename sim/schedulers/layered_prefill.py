@@ -9,6 +9,7 @@ from sim.plan import LayerSpan, PrefillChunk, StepPlan
 from sim.schedulers.admission import fill_budget
 from sim.schedulers.layer_groups import layer_groups
 from sim.schedulers.room import make_room
+from sim.schedulers.spans import chunks_of, in_flight, spans_around
 from sim.view import EngineLimits, SchedulerView
 
 
@@ -38,11 +39,10 @@ class LayeredPrefill:
     def plan(self, view: SchedulerView) -> StepPlan:
         """Decode-only layers around the one group that also prefills."""
         room = make_room(view, self.limits)
-        in_flight = [state for state in view.prefilling if state.layers_done]
-        done = in_flight[0].layers_done if in_flight else 0
-        if done:
-            batch = tuple([PrefillChunk(s.id, s.computed, s.chunk) for s in in_flight])
-        else:
+        flying = in_flight(view)
+        done = flying[0].layers_done if flying else 0
+        batch = chunks_of(flying)
+        if not batch:
             budget = self.limits.max_num_batched_tokens
             batch = fill_budget(view, room, self.limits, budget)
         return StepPlan(self._spans(batch, done), room.preempted)
@@ -53,17 +53,14 @@ class LayeredPrefill:
         num_layers = self.limits.num_layers
         if not batch:
             return (LayerSpan(0, num_layers),)
+        return spans_around(*self.group(batch, done), num_layers, batch)
+
+    def group(self, batch: tuple[PrefillChunk, ...], done: int) -> tuple[int, int]:
+        """First layer and the one after the last of the group at layer ``done``."""
+        num_layers = self.limits.num_layers
         tokens = sum(chunk.tokens for chunk in batch)
         groups = min(self.group_rule(tokens, self.num_layer_groups), num_layers)
-        first, last = next(
-            group for group in layer_groups(num_layers, groups) if group[0] == done
-        )
-        spans = [LayerSpan(first, last, batch)]
-        if first > 0:
-            spans.insert(0, LayerSpan(0, first))
-        if last < num_layers:
-            spans.append(LayerSpan(last, num_layers))
-        return tuple(spans)
+        return next(g for g in layer_groups(num_layers, groups) if g[0] == done)
 
     def reject_reason(self, prompt_tokens: int) -> str | None:
         """Any prompt can be cut to the budget."""

@@ -14,6 +14,12 @@ class Room:
     preempted: tuple[int, ...]
     num_decoding: int
     free_blocks: int
+    stored_tokens: int
+
+    @property
+    def context_tokens(self) -> int:
+        """KV tokens the decode batch attends to in the step, new ones included."""
+        return self.stored_tokens + self.num_decoding
 
 
 def make_room(view: SchedulerView, limits: EngineLimits) -> Room:
@@ -23,13 +29,14 @@ def make_room(view: SchedulerView, limits: EngineLimits) -> Room:
     is free): both evict the shortest suffix of the batch that frees enough.
     """
     needed, free = view.decode_blocks, view.free_blocks
-    decoding = view.num_decoding
+    decoding, kept = view.num_decoding, view.stored_tokens
     preempted: list[int] = []
     newest = view.newest_decoding()
     while needed > free:
         request_id, stored = next(newest)
         preempted.append(request_id)
         decoding -= 1
+        kept -= stored
         free += limits.blocks(stored)
         needed -= stored % limits.block_size == 0
-    return Room(tuple(preempted), decoding, free - needed)
+    return Room(tuple(preempted), decoding, free - needed, kept)

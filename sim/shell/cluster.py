@@ -5,26 +5,33 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from sim.engine import Engine
 from sim.errors import ConfigError, SimulationError
 from sim.events import (
     Arrived,
     Observer,
+    Offered,
     Queued,
     Rejected,
     RunEnded,
     RunStarted,
     Sent,
+    TransferEnded,
+    TransferStarted,
     engine_state,
     replica_setup,
 )
+from sim.handover import Disaggregation, Handover
 from sim.iteration_log import IterationLog
 from sim.record_table import RecordTable
 from sim.request import Request, RequestRecord
 from sim.routers import Router
 from sim.shell.clock import Clock, Kind, Process
-from sim.shell.replica import Replica
+from sim.shell.pool import Pool
+from sim.shell.replica import Outlets, Replica
+from sim.shell.transfers import Transfers
 from sim.step import StepPricer
 
 
@@ -41,6 +48,14 @@ class ClusterRun:
     logs: tuple[IterationLog, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Disaggregated:
+    """Pools for prefill and decode, and the router of the second."""
+
+    pools: Disaggregation
+    router: Router
+
+
 class Cluster:
     """A client that sends requests, open or closed loop, to replicas behind a router.
 
@@ -51,7 +66,8 @@ class Cluster:
     waits at the client and is sent when one finishes; its TTFT counts from then, as
     in ``vllm bench serve``. Without ``fast_forward`` every iteration is planned and
     priced on its own, which changes nothing but the time it takes. Without
-    ``detailed`` the logs keep no row per iteration.
+    ``detailed`` the logs keep no row per iteration. With ``split``, ``router`` is that
+    of the prefill pool.
 
     Replicas share one pricer, or have one each where pricing has a state.
     """
@@ -66,22 +82,28 @@ class Cluster:
         *,
         fast_forward: bool = True,
         detailed: bool = True,
+        split: Disaggregated | None = None,
     ) -> None:
         self._clock = Clock()
-        self._router = router
         self._slots = max_concurrency
         self._frontend_ns = frontend_ns
-        self._outstanding = [0] * len(engines)
+        count, self._split = len(engines), split
+        first = count if split is None else split.pools.prefill
+        self._pool = Pool(router, range(first))
+        if split is not None:
+            self._decoders = Pool(split.router, range(first, count))
+            self._transfers = Transfers(self._clock, split.pools.links, count)
         self._held: deque[RequestRecord] = deque()
         self._records = RecordTable(())
         self._on_done: Callable[[], None] = lambda: None
         pricers = pricer if isinstance(pricer, Sequence) else [pricer] * len(engines)
+        outlets = Outlets(self._finished, self._prefilled, self._pulled)
         self._replicas = [
             Replica(
                 self._clock,
                 engine,
                 own,
-                self._finished,
+                outlets,
                 index=index,
                 fast_forward=fast_forward,
                 detailed=detailed,
@@ -133,7 +155,9 @@ class Cluster:
         for replica in self._replicas:
             replica.observer = observer
         setups = tuple(replica_setup(replica.engine) for replica in self._replicas)
-        observer.on(RunStarted(setups, requests, self._slots, self._frontend_ns))
+        links = None if self._split is None else self._split.pools.links
+        at = (self._slots, self._frontend_ns, links)
+        observer.on(RunStarted(setups, requests, *at))
 
     def _arrivals(self, requests: Sequence[Request]) -> Process:
         for request in requests:
@@ -151,8 +175,7 @@ class Cluster:
         while self._held and (self._slots is None or self._slots > 0):
             record = self._held.popleft()
             record.arrival_ns = self._clock.now_ns
-            record.replica = self._router.route(self._outstanding)
-            self._outstanding[record.replica] += 1
+            record.replica = self._pool.enter(record)
             if self._slots is not None:
                 self._slots -= 1
             if self._observer is not None:
@@ -188,10 +211,40 @@ class Cluster:
         self._send()
 
     def _leave(self, record: RequestRecord) -> None:
-        self._outstanding[record.replica] -= 1
+        moved = record.prefill_replica >= 0
+        (self._decoders if moved else self._pool).leave(record.replica, record)
         if record.rejected is not None:
             record.replica = -1
         self._records.close(record)
         self._on_done()
         if self._slots is not None:
             self._slots += 1
+
+    def _prefilled(self, handover: Handover) -> None:
+        """Offer a prefilled request to a decode replica."""
+        target = self._decoders.enter(handover.record)
+        if self._observer is not None:
+            at = (handover.id, handover.source, target)
+            self._observer.on(Offered(self._clock.now_ns, *at))
+        self._replicas[target].offer(handover)
+
+    def _pulled(self, handover: Handover, target: int) -> None:
+        """Send the KV cache of a request to the replica that took it."""
+        on_arrival = partial(self._arrived, handover, target)
+        begin_ns, end_ns = self._transfers.start(handover, target, on_arrival)
+        if self._observer is not None:
+            state = engine_state(self._replicas[target].engine)
+            at = (handover.id, target, handover.source, begin_ns, end_ns)
+            now_ns, tokens = self._clock.now_ns, handover.tokens
+            self._observer.on(TransferStarted(now_ns, *at, tokens, state))
+
+    def _arrived(self, handover: Handover, target: int) -> None:
+        """A KV cache is where it is decoded; its source forgets it."""
+        record, source = handover.record, self._replicas[handover.source]
+        self._pool.leave(handover.source, record)
+        record.prefill_replica, record.replica = handover.source, target
+        source.release(handover.id)
+        if self._observer is not None:
+            at = (self._clock.now_ns, handover.id, target, handover.source)
+            self._observer.on(TransferEnded(*at, engine_state(source.engine)))
+        self._replicas[target].receive(handover.id)

@@ -9,7 +9,14 @@ from typing import Final
 import numpy as np
 
 from sim.engine import Engine
-from sim.events import IterationsEnded, IterationStarted, Observer, engine_state
+from sim.events import (
+    IterationsEnded,
+    IterationStarted,
+    Observer,
+    Stalled,
+    engine_state,
+)
+from sim.handover import Handover
 from sim.iteration_log import IterationLog
 from sim.plan import StepPlan
 from sim.request import RequestRecord
@@ -35,6 +42,21 @@ class _Run:
     steps: int
 
 
+@dataclass(frozen=True, slots=True)
+class Outlets:
+    """Where a replica's requests go on to.
+
+    Attributes:
+        finished: With their last token.
+        prefilled: To be decoded elsewhere.
+        pulled: Taken by the replica with this index, their KV cache to be sent.
+    """
+
+    finished: Callable[[RequestRecord], None]
+    prefilled: Callable[[Handover], None]
+    pulled: Callable[[Handover, int], None]
+
+
 class Replica:
     """Runs an engine: back-to-back iterations while there is work.
 
@@ -53,7 +75,7 @@ class Replica:
         clock: Clock,
         engine: Engine,
         pricer: StepPricer,
-        on_finish: Callable[[RequestRecord], None],
+        outlets: Outlets,
         *,
         index: int = 0,
         fast_forward: bool = True,
@@ -61,7 +83,7 @@ class Replica:
     ) -> None:
         self._clock = clock
         self._pricer = pricer
-        self._on_finish = on_finish
+        self._outlets = outlets
         self._index = index
         self._decode_pricer: DecodePricer | None = None
         if fast_forward and isinstance(pricer, DecodePricer):
@@ -76,6 +98,26 @@ class Replica:
     def submit(self, record: RequestRecord) -> None:
         """Receive a request now."""
         self.engine.submit(record)
+        if record.rejected is None:
+            self._notice()
+
+    def offer(self, handover: Handover) -> None:
+        """Learn of a prefilled request that this replica is to decode."""
+        self.engine.offered.append(handover)
+        self._notice()
+
+    def receive(self, request_id: int) -> None:
+        """Have the KV cache of an incoming request from now on."""
+        self.engine.receive(request_id)
+        self._notice()
+
+    def release(self, request_id: int) -> None:
+        """Give up the KV cache of a parked request, which has moved."""
+        self.engine.release(request_id)
+        self._notice()
+
+    def _notice(self) -> None:
+        """Plan anew: at once if idle, else after the iteration under way."""
         if self._idle is not None and self.engine.has_work:
             idle, self._idle = self._idle, None
             idle.succeed()
@@ -93,17 +135,31 @@ class Replica:
         clock, engine = self._clock, self.engine
         while True:
             if not engine.has_work:
-                self._idle = clock.event()
-                yield self._idle
+                yield self._wait()
             if clock.busy_now:
                 yield clock.after(0, Kind.PLAN, self._index)
+            while (handover := engine.pull()) is not None:
+                self._outlets.pulled(handover, self._index)
             plan = engine.plan()
+            if plan is None:
+                yield from self._stall()
+                continue
             pricer = self._decode_pricer
             steps = engine.repeats(plan) if pricer is not None else 1
             if pricer is not None and steps >= _FEWEST:
                 yield from self._run_decodes(plan, pricer, min(steps, _MOST))
             else:
                 yield from self._run_one(plan)
+
+    def _wait(self) -> Moment:
+        self._idle = self._clock.event()
+        return self._idle
+
+    def _stall(self) -> Process:
+        if self.observer is not None:
+            state = engine_state(self.engine)
+            self.observer.on(Stalled(self._clock.now_ns, self._index, state))
+        yield self._wait()
 
     def _run_one(self, plan: StepPlan) -> Process:
         engine, start_ns = self.engine, self._clock.now_ns
@@ -122,7 +178,16 @@ class Replica:
         if self.observer is not None:
             self._tell_ended(self.observer, (end_ns,), cost, finished)
         for record in finished:
-            self._on_finish(record)
+            self._outlets.finished(record)
+        if engine.hands_over:
+            self._hand_over(plan)
+
+    def _hand_over(self, plan: StepPlan) -> None:
+        """Offer those whose prefill this iteration completed."""
+        for chunk in plan.spans[-1].prefill:
+            if chunk.request_id in self.engine.parked:
+                handover = self.engine.parked_handover(chunk.request_id, self._index)
+                self._outlets.prefilled(handover)
 
     def _run_decodes(self, plan: StepPlan, pricer: DecodePricer, steps: int) -> Process:
         engine, start_ns = self.engine, self._clock.now_ns
@@ -142,7 +207,7 @@ class Replica:
             cost = costs.total(run.steps)
             self._tell_ended(self.observer, tuple(ends.tolist()), cost, finished)
         for record in finished:
-            self._on_finish(record)
+            self._outlets.finished(record)
 
     def _tell_started(self, observer: Observer, start_ns: int, plan: StepPlan) -> None:
         state = engine_state(self.engine)

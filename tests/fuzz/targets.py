@@ -31,6 +31,7 @@ from sim.config_file import load_config
 from sim.config_text import config_toml
 from sim.plan import LayerSpan, PrefillChunk, StepPlan
 from sim.runner import prepare, run_prepared
+from sim.schedulers import SCHEDULERS
 from tests.fuzz import mutate, samples
 from workloads.request_logs import read_request_log
 from workloads.routing.importers import read_routing
@@ -299,7 +300,7 @@ def run(random: Random, folder: Path) -> None:
 
 SMALL: Mapping[str, tuple[Any, ...]] = {
     "model.name": ("Qwen/Qwen3-8B", "Qwen/Qwen3-30B-A3B"),
-    "engine.scheduler": ("layered-prefill", "chunked-prefill", "orca", "static"),
+    "engine.scheduler": tuple(sorted(SCHEDULERS)),
     "workload.dataset": ("random",),
     "workload.num_requests": (1, 3),
     "workload.random_input_len": (1, 700),

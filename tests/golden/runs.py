@@ -37,6 +37,32 @@ _PRESSED = (  # two small caches: preemptions, and prompts beyond the context
     "cluster.nodes=2",
 )
 GOLDEN: dict[str, tuple[str, ...]] = {
+    "adaptive-layered-prefill": (
+        "engine.scheduler=adaptive-layered-prefill",
+        "engine.tbt_target_ms=40.0",
+    ),
+    "dynamic-chunked-prefill": (
+        "engine.scheduler=dynamic-chunked-prefill",
+        "engine.tbt_target_ms=40.0",
+    ),
+    "chunked-prefill, one prefill and two decode replicas": (
+        "engine.scheduler=chunked-prefill",
+        "engine.max_num_batched_tokens=8192",
+        "parallel.prefill_replicas=1",
+        "parallel.replicas=3",
+        "cluster.nodes=2",
+        "cluster.gpus_per_node=4",
+    ),
+    "layered-prefill, fair among clients": (
+        "engine.queue=vtc",
+        "workload.num_clients=3",
+        "engine.max_num_seqs=2",
+    ),
+    "hybrid-prefill, sharegpt": (
+        "engine.scheduler=hybrid-prefill",
+        "workload.dataset=sharegpt",
+        "workload.request_rate=6.0",
+    ),
     "layered-prefill": (),
     "layered-prefill, paper rule, paper engine": (
         "engine.layer_group_rule=paper",

@@ -37,8 +37,7 @@ BUGS = (
         1,
         "a request silently dropped when KV allocation fails (BLIS #183)",
         "sim/engine.py",
-        "        self.waiting.appendleft(QueuedRequest(request_id, tokens,"
-        " resumed=True))",
+        "        self.waiting.push_front(self._queued(record, tokens, resumed=True))",
         "        del tokens, self._records[request_id]",
         _CONFORMANCE + "test_every_request_ends_finished_or_rejected_with_a_reason",
     ),

@@ -69,3 +69,10 @@ def test_importing_reports_does_not_import_matplotlib() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "False"
+
+
+def test_many_policies_are_told_apart_by_colour_and_marker() -> None:
+    """More policies than colours: still no two alike."""
+    styles = policy_styles([f"policy-{k}" for k in range(40)])
+    looks = {(style.color, style.marker) for style in styles.values()}
+    assert len(looks) == 40

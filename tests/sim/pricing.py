@@ -11,17 +11,29 @@ from hypothesis import strategies as st
 from sim.engine import Engine
 from sim.metrics import token_times_ns
 from sim.plan import StepPlan
+from sim.queues import QUEUES
 from sim.request import Request, RequestRecord
 from sim.routers import ROUTERS
 from sim.schedulers import SCHEDULERS, SchedulerOptions
+from sim.schedulers.dynamic_chunked import DynamicChunkedPrefill
+from sim.schedulers.hybrid import HybridPrefill
 from sim.schedulers.layered_prefill import LayeredPrefill
+from sim.schedulers.pace import Pace
 from sim.shell.cluster import Cluster, ClusterRun
 from sim.step import StepCost
 from sim.view import EngineLimits, QueuedRequest, Scheduler, SchedulerView
 from tests.cases import cases
 
 QUICK = cases(50)
-STALL_FREE_CHUNKERS = ("chunked-prefill", "layered-prefill")
+STALL_FREE_CHUNKERS = (
+    "adaptive-layered-prefill",
+    "chunked-prefill",
+    "dynamic-chunked-prefill",
+    "hybrid-prefill",
+    "layered-prefill",
+)
+NO_TARGET = Pace()
+CHARGE_DECODES = ("chunked-prefill", "dynamic-chunked-prefill")
 
 
 def step_cost(duration_ns: int, **parts: float) -> StepCost:
@@ -70,20 +82,39 @@ def limits(**changes: int) -> EngineLimits:
 
 
 def scheduler(
-    name: str, at: EngineLimits, groups: int = 16, rule: str = "code", scale: int = 1
+    name: str,
+    at: EngineLimits,
+    groups: int = 16,
+    rule: str = "code",
+    scale: int = 1,
+    pace: Pace = NO_TARGET,
 ) -> Scheduler:
     """A registered scheduler; ``scale`` makes short prompts count as long ones.
 
     It multiplies the tokens the layer-group rule sees, so that small random cases are
-    spread over groups too.
+    spread over groups too; a lane and tiles of so many tokens shrink instead.
     """
     options = SchedulerOptions(
-        limits=at, num_layer_groups=groups, layer_group_rule=rule
+        limits=at, num_layer_groups=groups, layer_group_rule=rule, pace=pace
     )
     made = SCHEDULERS[name](options)
-    if scale > 1 and isinstance(made, LayeredPrefill):
+    if scale > 1 and isinstance(made, LayeredPrefill | HybridPrefill):
         counted = made.group_rule
-        return replace(made, group_rule=lambda n, cap: counted(n * scale, cap))
+        made = replace(made, group_rule=lambda n, cap: counted(n * scale, cap))
+    if scale > 1 and isinstance(made, HybridPrefill):
+        made = replace(made, lane_tokens=made.lane_tokens // scale)
+    if scale > 1 and isinstance(made, DynamicChunkedPrefill):
+        made = replace(made, tile_tokens=max(1, made.tile_tokens // scale))
+    return made
+
+
+def scheduler_of(name: str, scenario: Scenario) -> Scheduler:
+    """The policy of a scenario."""
+    s = scenario
+    pace = Pace(s.target_ns, s.pricer)
+    made = scheduler(name, s.at, s.groups, s.rule, s.scale, pace)
+    if s.lane_tokens is not None and isinstance(made, HybridPrefill):
+        return replace(made, lane_tokens=s.lane_tokens)
     return made
 
 
@@ -164,6 +195,9 @@ class Scenario:
     router: str = "least-outstanding-requests"
     max_concurrency: int | None = None
     pricer: LinearPricer = LinearPricer()
+    target_ns: int | None = None
+    queue: str = "fcfs"
+    lane_tokens: int | None = None  # of hybrid prefill; None: the usual, by scale
 
 
 @dataclass(frozen=True)
@@ -206,12 +240,12 @@ def requests(*rows: tuple[int, int, int]) -> tuple[Request, ...]:
 def serve(name: str, scenario: Scenario) -> Served:
     """Run a scenario under a registered scheduler, from first to last token."""
     recorders = tuple(
-        Recorder(
-            scheduler(name, scenario.at, scenario.groups, scenario.rule, scenario.scale)
-        )
-        for _ in range(scenario.replicas)
+        Recorder(scheduler_of(name, scenario)) for _ in range(scenario.replicas)
     )
-    engines = tuple(Engine(r, scenario.at, scenario.num_blocks) for r in recorders)
+    engines = tuple(
+        Engine(r, scenario.at, scenario.num_blocks, QUEUES[scenario.queue]())
+        for r in recorders
+    )
     cluster = Cluster(
         engines, scenario.pricer, ROUTERS[scenario.router](), scenario.max_concurrency
     )
@@ -258,6 +292,7 @@ def scenarios(
         replicas=draw(st.integers(1, max_replicas)),
         router=draw(st.sampled_from(sorted(ROUTERS))),
         max_concurrency=draw(slots),
+        target_ns=draw(st.none() | st.integers(1, 2000)),
         pricer=LinearPricer(
             base_ns=draw(st.integers(1, 200)),
             row_ns=draw(st.integers(0, 30)),

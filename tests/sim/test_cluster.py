@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sim.engine import Engine
 from sim.plan import LayerSpan, PrefillChunk, StepPlan
-from sim.routers import ROUTERS, LeastOutstandingRequests, RoundRobin
+from sim.routers import ROUTERS, Loads
+from sim.routers.least_outstanding import (
+    LeastOutstandingRequests,
+    LeastOutstandingTokens,
+)
+from sim.routers.power_of_two import PowerOfTwoChoices
+from sim.routers.round_robin import RoundRobin
 from sim.shell.cluster import Cluster
 from sim.step import StepCost
 from tests.sim.pricing import (
@@ -25,10 +34,14 @@ from tests.sim.pricing import (
 )
 
 
+def loads(requests: Sequence[int], tokens: Sequence[int] = ()) -> Loads:
+    return Loads(requests, tokens or [0] * len(requests))
+
+
 def test_round_robin_takes_turns() -> None:
     """Whatever the load."""
     router = RoundRobin()
-    assert [router.route([9, 0, 0]) for _ in range(5)] == [0, 1, 2, 0, 1]
+    assert [router.route(loads([9, 0, 0])) for _ in range(5)] == [0, 1, 2, 0, 1]
 
 
 @pytest.mark.parametrize(
@@ -36,7 +49,53 @@ def test_round_robin_takes_turns() -> None:
 )
 def test_least_outstanding_requests(outstanding: list[int], chosen: int) -> None:
     """The fewest in progress; the lowest index on ties."""
-    assert LeastOutstandingRequests().route(outstanding) == chosen
+    assert LeastOutstandingRequests().route(loads(outstanding)) == chosen
+
+
+def test_least_outstanding_tokens() -> None:
+    """By prompt tokens, whatever the number of requests; the lowest index on ties."""
+    router = LeastOutstandingTokens()
+    assert router.route(loads([9, 1, 1], [10, 500, 20])) == 0
+    assert router.route(loads([1, 9, 9], [10, 5, 5])) == 1
+
+
+def test_least_outstanding_tokens_by_hand() -> None:
+    """A long prompt on replica 0: the others go to replica 1 while its sum is less."""
+    rows = requests((0, 90, 1), (1, 30, 1), (2, 30, 1), (3, 80, 1))
+    served = serve(
+        "orca",
+        Scenario(rows, limits(), replicas=2, router="least-outstanding-tokens"),
+    )
+    assert [r.replica for r in served.run.records] == [0, 1, 1, 1]
+
+
+def test_power_of_two_choices_draws_pairs_evenly() -> None:
+    """Of 5 replicas of equal load each is chosen as often; the busiest never is."""
+    router = PowerOfTwoChoices(seed=7)
+    count = Counter(router.route(loads([3] * 5)) for _ in range(5000))
+    assert all(abs(count[k] - 1000) < 4 * (5000 * 0.2 * 0.8) ** 0.5 for k in range(5))
+    assert all(router.route(loads([0, 1, 0, 0, 0])) != 1 for _ in range(1000))
+
+
+def test_power_of_two_choices_is_the_sequence_of_its_seed() -> None:
+    def chosen(seed: int) -> list[int]:
+        router = PowerOfTwoChoices(seed)
+        return [router.route(loads([0] * 8)) for _ in range(50)]
+
+    assert chosen(1) == chosen(1) != chosen(2)
+
+
+def test_two_choices_balance_as_theory_says() -> None:
+    """n balls into n bins that never empty: the fullest holds ln ln n / ln 2 + O(1).
+
+    Azar et al. (SIAM J. Comput. 1999); one choice would give ln n / ln ln n ~ 5 at
+    n = 10,000, in fact 7 or so; two choices keep it at 4.
+    """
+    router, bins = PowerOfTwoChoices(seed=3), [0] * 10_000
+    view = loads(bins)
+    for _ in bins:
+        bins[router.route(view)] += 1
+    assert max(bins) <= 4
 
 
 def test_least_outstanding_by_hand() -> None:

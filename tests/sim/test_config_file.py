@@ -276,6 +276,7 @@ def test_further_checks_get_the_source_too(tmp_path: Path) -> None:
         gpus=[],
         routers=[],
         placements=[],
+        queues=[],
     )
     with pytest.raises(ConfigError) as caught:
         load_config(path, ["cluster.gpu=x"], {}, check)

@@ -128,6 +128,7 @@ def test_keys_that_just_fit_together(flags: dict[str, object]) -> None:
 
 REGISTRIES = {
     "schedulers": ("layered-prefill", "chunked-prefill"),
+    "queues": ("fcfs", "sjf", "vtc"),
     "datasets": ("arxiv", "sharegpt"),
     "profiles": ("vllm-0.24",),
     "gpus": ("h100_sxm", "a100_sxm"),

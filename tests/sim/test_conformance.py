@@ -13,6 +13,7 @@ from sim.request import RequestRecord
 from sim.schedulers import SCHEDULERS
 from sim.view import EngineLimits
 from tests.sim.pricing import (
+    CHARGE_DECODES,
     QUICK,
     STALL_FREE_CHUNKERS,
     Planned,
@@ -203,12 +204,17 @@ def test_plans_obey_the_limits(name: str, scenario: Scenario) -> None:
         known = {request_id for request_id, _, _ in step.prefilling}
         admitted = [i for i in step.chunks if i not in known]
         assert decodes + len(known) + len(admitted) <= at.max_num_seqs
-        charged = step.entering + (decodes if name == "chunked-prefill" else 0)
+        charged = step.entering + (decodes if name in CHARGE_DECODES else 0)
         resumed = {q.id for q in step.waiting if q.resumed}
         lone = name in ("orca", "static") and resumed.issuperset(step.chunks)
         if step.entering and not (lone and len(step.chunks) == 1):
             assert charged <= at.max_num_batched_tokens
-        assert sum(len(span.prefill) for span in step.plan.spans) == len(step.chunks)
+        for span in step.plan.spans:
+            ids = [chunk.request_id for chunk in span.prefill]
+            assert len(set(ids)) == len(ids)
+        if name != "hybrid-prefill":  # whose lane spans all layers
+            prefills = sum(len(span.prefill) for span in step.plan.spans)
+            assert prefills == len(step.chunks)
         assert decodes or step.chunks
 
 

@@ -19,6 +19,7 @@ from sim.decode_batch import DecodeBatch
 from sim.engine import Engine
 from sim.iteration_log import IterationLog
 from sim.plan import LayerSpan, StepPlan
+from sim.queues import QUEUES
 from sim.results import run_result
 from sim.routers import ROUTERS
 from sim.schedulers import SCHEDULERS
@@ -31,7 +32,7 @@ from tests.sim.pricing import (
     limits,
     requests,
     scenarios,
-    scheduler,
+    scheduler_of,
 )
 
 
@@ -63,9 +64,10 @@ def columns(log: IterationLog) -> Mapping[str, object]:
 def run(name: str, case: Scenario, frontend_ns: int, *, fast: bool) -> ClusterRun:
     engines = [
         Engine(
-            scheduler(name, case.at, case.groups, case.rule, case.scale),
+            scheduler_of(name, case),
             case.at,
             case.num_blocks,
+            QUEUES[case.queue](),
         )
         for _ in range(case.replicas)
     ]
@@ -197,6 +199,22 @@ REAL = (
         "engine.kv_cache_tokens": 20_000,
         "workload.dataset": "sharegpt",
         "workload.max_concurrency": 30,
+        "workload.num_requests": 60,
+    },
+    {
+        "model.name": "Qwen/Qwen3-8B",
+        "parallel.tensor_parallel_size": 1,
+        "parallel.replicas": 3,
+        "parallel.prefill_replicas": 1,
+        "parallel.router": "power-of-two-choices",
+        "cluster.nodes": 2,
+        "engine.scheduler": "dynamic-chunked-prefill",
+        "engine.tbt_target_ms": 30.0,
+        "engine.queue": "vtc",
+        "engine.kv_cache_tokens": 20_000,
+        "workload.num_clients": 3,
+        "workload.dataset": "sharegpt",
+        "workload.request_rate": 12.0,
         "workload.num_requests": 60,
     },
 )

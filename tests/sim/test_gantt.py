@@ -108,6 +108,21 @@ CROWD: dict[str, tuple[int, Chart, list[list[int]]]] = {
     ),
 }
 """Token budget, chart and token times."""
+# Without a target for the iteration the paced policies take all they may: whole prompts
+# through all layers, and the whole chunk.
+CROWD["adaptive-layered-prefill"] = CROWD["orca"]
+CROWD["dynamic-chunked-prefill"] = CROWD["chunked-prefill"]
+CROWD["hybrid-prefill"] = (
+    1000,
+    [
+        (0, 1900, {0: 600, 1: 300}),
+        (1900, 5400, {0: 600, 1: 300, 2: 400}),  # 100 + 2 x 900 + 4 x 400 in the lane
+        (5400, 5520, {}),  # 100 + 20; 4 blocks are free, 3 needs 9
+        (5520, 5630, {}),  # 8 blocks; 0 leaves
+        *CROWD["layered-prefill"][1][4:],
+    ],
+    [[5400, 5520, 5630], [5400, 5520], [5400], *CROWD["layered-prefill"][2][3:]],
+)
 
 SHORTAGE = Scenario(
     requests((0, 4, 4), (0, 4, 3), (10, 2, 1)),

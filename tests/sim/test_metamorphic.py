@@ -57,6 +57,7 @@ def test_k_times_the_rate_on_k_times_faster_gpus_takes_a_kth_of_the_time(
             replace(r, arrival_ns=r.arrival_ns * factor) for r in scenario.requests
         ),
         pricer=LinearPricer(**prices),
+        target_ns=scenario.target_ns and scenario.target_ns * factor,
     )
     fast = outcome(serve(name, scenario))
     stretched = [(r, [t * factor for t in ts], n, why) for r, ts, n, why in fast]
@@ -137,13 +138,15 @@ def test_equal_requests_are_one_request_of_all_their_work(
 ) -> None:
     """k equal requests at once run as one whose rows and tokens cost k times as much.
 
-    Where no slot, budget or block is short. The layer-group rule sees k times the
-    tokens of one, so the one's count k times.
+    Where no slot, budget, block or target of an iteration is short. The layer-group
+    rule sees k times the tokens of one, so the one's count k times.
     """
     roomy = replace(
         scenario,
         at=replace(scenario.at, max_num_seqs=64, max_num_batched_tokens=10_000),
         num_blocks=100_000,
+        target_ns=None,
+        lane_tokens=10_000,
     )
     rows = [
         (r.arrival_ns, r.prompt_tokens, r.output_tokens)
@@ -255,7 +258,8 @@ def test_a_budget_for_all_splits_no_prompt(name: str, scenario: Scenario) -> Non
     """Budget for every token there is: each prompt enters layer 0 whole."""
     everything = sum(r.prompt_tokens + r.output_tokens for r in scenario.requests)
     at = replace(scenario.at, max_num_batched_tokens=everything)
-    for step in serve(name, replace(scenario, at=at)).steps:
+    roomy = replace(scenario, at=at, target_ns=None)
+    for step in serve(name, roomy).steps:
         lengths = {q.id: q.tokens for q in step.waiting}
         lengths |= {request_id: tokens for request_id, tokens, _ in step.prefilling}
         assert all(lengths[i] == tokens for i, tokens in step.chunks.items())

@@ -134,7 +134,9 @@ class Twin:
             s.blocks = 0
 
 
-def twin_outcome(scenario: Scenario, layered: bool) -> list[tuple[list[int], int]]:
+def twin_outcome(
+    scenario: Scenario, layered: bool, make: type[Twin] = Twin
+) -> list[tuple[list[int], int]]:
     """(token times, preemptions) of each request, by the literal loop."""
     longest = scenario.at.max_model_len
     everyone = [
@@ -148,7 +150,7 @@ def twin_outcome(scenario: Scenario, layered: bool) -> list[tuple[list[int], int
         for r in scenario.requests
     ]
     coming = [s for s in everyone if s.prompt < longest]
-    twin, now = Twin(scenario), 0
+    twin, now = make(scenario), 0
     while coming or twin.waiting or twin.prefilling or twin.decoding:
         if not (twin.waiting or twin.prefilling or twin.decoding):
             now = max(now, coming[0].arrival)

@@ -14,6 +14,7 @@ from sim.schedulers import SCHEDULERS
 from sim.schedulers.layer_groups import code_group_count
 from tests.sim.pricing import (
     QUICK,
+    STALL_FREE_CHUNKERS,
     LinearPricer,
     Scenario,
     limits,
@@ -27,12 +28,13 @@ def service_ns(name: str, prompt: int, output: int, at_budget: int) -> int:
     """Time of a request that is alone: 4 layers, prices of ``LinearPricer``.
 
     Per iteration 100 ns, per decode row 10, per prompt token and layer 1; layered
-    prefill pays the 100 once per layer group, chunked prefill once per chunk.
+    prefill pays the 100 once per layer group, chunked prefill once per chunk. Alone
+    there is nobody to keep a target for, and nobody for the hybrid's lane.
     """
     full, rest = divmod(prompt, at_budget)
     parts = full * [at_budget] + ([rest] if rest else [])
     iterations = len(parts)
-    if name == "layered-prefill":
+    if name in ("layered-prefill", "hybrid-prefill"):
         iterations = sum(min(code_group_count(part, 16), 4) for part in parts)
     return 100 * iterations + 4 * prompt + 110 * (output - 1)
 
@@ -50,7 +52,7 @@ def test_one_sequence_is_lindleys_recursion(
     name: str, rows: list[tuple[int, int, int]]
 ) -> None:
     """Finish(n) = max(arrival(n), finish(n - 1)) + service(n), to the nanosecond."""
-    budget = 600 if name in ("chunked-prefill", "layered-prefill") else 1500
+    budget = 600 if name in STALL_FREE_CHUNKERS else 1500
     arrivals = np.cumsum([gap for gap, _, _ in rows]).tolist()
     jobs = [(a, p, o) for a, (_, p, o) in zip(arrivals, rows, strict=True)]
     at = limits(max_num_seqs=1, max_num_batched_tokens=budget)

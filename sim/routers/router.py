@@ -1,0 +1,34 @@
+"""The role of a router, and what a front end can observe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Loads:
+    """Requests that each replica has in progress, as the front end counts them.
+
+    Output lengths are unknown, so tokens are those of prompts.
+
+    Attributes:
+        requests: Requests sent to each replica and not finished.
+        tokens: Their prompt tokens.
+    """
+
+    requests: Sequence[int]
+    tokens: Sequence[int]
+
+    def __len__(self) -> int:
+        """Replicas."""
+        return len(self.requests)
+
+
+class Router(Protocol):
+    """Chooses a replica from what a front end can observe."""
+
+    def route(self, loads: Loads) -> int:
+        """Index of the replica that receives the next request."""
+        ...

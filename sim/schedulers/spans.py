@@ -1,0 +1,35 @@
+"""The spans of an iteration in which one range of layers also prefills a batch."""
+
+from __future__ import annotations
+
+from sim.plan import LayerSpan, PrefillChunk
+from sim.view import PrefillState, SchedulerView
+
+
+def in_flight(view: SchedulerView) -> tuple[PrefillState, ...]:
+    """Prompts that are between two layers."""
+    return tuple([state for state in view.prefilling if state.layers_done])
+
+
+def chunks_of(states: tuple[PrefillState, ...]) -> tuple[PrefillChunk, ...]:
+    """Their tokens in flight."""
+    return tuple([PrefillChunk(s.id, s.computed, s.chunk) for s in states])
+
+
+def spans_around(
+    first: int,
+    last: int,
+    num_layers: int,
+    batch: tuple[PrefillChunk, ...],
+    everywhere: tuple[PrefillChunk, ...] = (),
+) -> tuple[LayerSpan, ...]:
+    """``batch`` in layers ``first`` to before ``last``, ``everywhere`` in all layers.
+
+    The decode batch runs through all of them.
+    """
+    spans = [LayerSpan(first, last, batch + everywhere)]
+    if first > 0:
+        spans.insert(0, LayerSpan(0, first, everywhere))
+    if last < num_layers:
+        spans.append(LayerSpan(last, num_layers, everywhere))
+    return tuple(spans)

@@ -1,0 +1,38 @@
+"""Replicas that take requests from one router."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sim.request import RequestRecord
+from sim.routers import Loads, Router
+
+
+class Pool:
+    """A router over some replicas, and what each has in progress.
+
+    Args:
+        router: Chooses among them.
+        replicas: Their indices in the cluster, consecutive.
+    """
+
+    def __init__(self, router: Router, replicas: Sequence[int]) -> None:
+        self._router = router
+        self._first = replicas[0]
+        self._requests = [0] * len(replicas)
+        self._tokens = [0] * len(replicas)
+        self._loads = Loads(self._requests, self._tokens)
+
+    def enter(self, record: RequestRecord) -> int:
+        """Choose a replica for a request and count it there; returns its index."""
+        chosen = self._router.route(self._loads)
+        self._add(chosen, record, 1)
+        return self._first + chosen
+
+    def leave(self, replica: int, record: RequestRecord) -> None:
+        """Count a request no longer."""
+        self._add(replica - self._first, record, -1)
+
+    def _add(self, position: int, record: RequestRecord, members: int) -> None:
+        self._requests[position] += members
+        self._tokens[position] += members * record.request.prompt_tokens
