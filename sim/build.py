@@ -24,11 +24,9 @@ from calibration.tables import DATA_DIR, KernelTables, load_tables
 from sim.attention_ranks import AttentionRanks
 from sim.build_rebalance import fresh_pricer, placed_experts
 from sim.config import Config, check_names
-from sim.config_errors import ConfigKeyError
 from sim.energy import PowerModel
-from sim.engine import Engine
 from sim.errors import ConfigError
-from sim.handover import Disaggregation, KvLinks
+from sim.handover import KvLinks
 from sim.input_file import read_bytes
 from sim.model_work import ModelWork
 from sim.placed_parts import PlacedStepParts
@@ -37,15 +35,10 @@ from sim.placement import PLACEMENTS
 from sim.queues import QUEUES
 from sim.rebalance import RebalancingPricer
 from sim.routers import ROUTERS
-from sim.schedulers import SCHEDULERS, SchedulerOptions
-from sim.schedulers.pace import Pace
-from sim.shell.cluster import Cluster, Disaggregated
-from sim.step import StepPricer
+from sim.schedulers import SCHEDULERS
 from sim.step_cost import HostTimes, StepCostModel
 from sim.step_parts import StepParts
-from sim.units import NS_PER_MS
-from sim.view import EngineLimits
-from sim.what_if import what_if_memory, what_if_pricer, what_if_shape
+from sim.what_if import what_if_memory, what_if_shape
 from workloads.coverage import UNIFORM, ExpertCoverage, RoutingSkew, routing_skew
 from workloads.datasets import DATASETS
 from workloads.workload import Workload, WorkloadSpec, build_workload
@@ -173,81 +166,6 @@ def build_workload_of(config: Config) -> Workload:
     )
 
 
-def build_cluster(
-    config: Config,
-    machine: Machine,
-    workload: Workload,
-    *,
-    fast_forward: bool = True,
-    detailed: bool = True,
-    pricer: StepPricer | None = None,
-) -> Cluster:
-    """Replicas with fresh engines behind a router; see :class:`Cluster`.
-
-    ``pricer`` takes the place of the machine's closed form.
-    """
-    limits = _limits(config, machine.model)
-    pricers = _pricers(config, machine, pricer)
-    closed_form = what_if_pricer(config, machine.pricer, machine.power)
-    options = SchedulerOptions(
-        limits=limits,
-        num_layer_groups=config.engine.num_layer_groups,
-        layer_group_rule=config.engine.layer_group_rule,
-        pace=Pace(_tbt_target_ns(config), closed_form),
-    )
-    engines = [
-        Engine(
-            SCHEDULERS[config.engine.scheduler](options),
-            limits,
-            machine.num_blocks,
-            QUEUES[config.engine.queue](),
-            hands_over=index < (config.parallel.prefill_replicas or 0),
-        )
-        for index in range(config.parallel.replicas)
-    ]
-    router = ROUTERS[config.parallel.router](config.seed)
-    return Cluster(
-        engines,
-        pricers,
-        router,
-        workload.max_concurrency,
-        machine.profile.frontend_ns,
-        fast_forward=fast_forward,
-        detailed=detailed,
-        split=_split(config, machine),
-    )
-
-
-def _pricers(
-    config: Config, machine: Machine, pricer: StepPricer | None
-) -> StepPricer | list[StepPricer]:
-    """One pricer for all replicas, or one each where experts move.
-
-    Raises:
-        ConfigKeyError: If a power cap cannot be met, or is set with experts that move.
-    """
-    fresh = machine.fresh_pricer
-    if fresh is None:
-        return what_if_pricer(config, pricer or machine.pricer, machine.power)
-    cap_w = config.cluster.power_cap_w
-    if cap_w is not None:
-        raise ConfigKeyError(
-            "cluster.power_cap_w",
-            cap_w,
-            "must be none with moe.rebalance_interval or moe.topic_period_s",
-        )
-    return [fresh() for _ in range(config.parallel.replicas)]
-
-
-def _split(config: Config, machine: Machine) -> Disaggregated | None:
-    """Pools for prefill and decode, with a router of its own for the second."""
-    prefill = config.parallel.prefill_replicas
-    if prefill is None:
-        return None
-    router = ROUTERS[config.parallel.router](config.seed + 1)
-    return Disaggregated(Disaggregation(prefill, machine.links), router)
-
-
 def build_machine(config: Config, profile: EngineProfile | None = None) -> Machine:
     """Load kernels, catalogue entries and profile, and size the KV cache.
 
@@ -338,23 +256,6 @@ def _parts(pricer: StepCostModel, ingredients: _Ingredients) -> StepParts:
     if isinstance(pricer.rows, PlacedRowCosts):
         return PlacedStepParts(placed=pricer.rows, **ingredients)
     return StepParts(**ingredients)
-
-
-def _tbt_target_ns(config: Config) -> int | None:
-    """Longest iteration of the policies that keep a target."""
-    target_ms = config.engine.tbt_target_ms or config.slo.itl_ms
-    return None if target_ms is None else round(target_ms * NS_PER_MS)
-
-
-def _limits(config: Config, shape: ModelShape) -> EngineLimits:
-    engine = config.engine
-    return EngineLimits(
-        num_layers=shape.num_layers,
-        max_num_batched_tokens=engine.token_budget,
-        max_num_seqs=engine.max_num_seqs,
-        max_model_len=engine.max_model_len,
-        block_size=engine.block_size,
-    )
 
 
 def _kernels(

@@ -15,7 +15,8 @@ import numpy as np
 
 from calibration.engine_profiles import EngineProfile, engine_profile
 from calibration.measured import fit_cases
-from sim.build import build_cluster, build_machine, build_workload_of
+from sim.build import build_machine, build_workload_of
+from sim.build_cluster import build_cluster
 from sim.config import Config
 from sim.config_file import load_config
 from sim.errors import ConfigError

@@ -27,7 +27,8 @@ import numpy as np
 from calibration.engine_profiles import EngineProfile, engine_profile
 from calibration.kernels.experts import Inefficiency
 from calibration.measured import fit_cases
-from sim.build import Machine, build_cluster, build_machine, build_workload_of
+from sim.build import Machine, build_machine, build_workload_of
+from sim.build_cluster import build_cluster
 from sim.config_file import load_config
 from sim.errors import ConfigError
 from sim.micro_benchmark import PROMPT_TOKENS, predict

@@ -14,13 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sim.build import (
-    Machine,
-    build_cluster,
-    build_machine,
-    build_workload_of,
-    check_registered,
-)
+from sim.build import Machine, build_machine, build_workload_of, check_registered
+from sim.build_cluster import build_cluster
 from sim.build_fidelity import (
     KERNEL,
     check_fidelity,

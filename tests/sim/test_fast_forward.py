@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import sim.shell.replica as replica_module
-from sim.build import build_cluster, build_machine, build_workload_of
+from sim.build import build_machine, build_workload_of
+from sim.build_cluster import build_cluster
 from sim.config_file import load_config
 from sim.decode_batch import DecodeBatch
 from sim.engine import Engine

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sim.build import build_cluster
+from sim.build_cluster import build_cluster
 from sim.config_file import load_config
 from sim.errors import ConfigError
 from sim.metrics import token_times_ns

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from sim.build import build_cluster
+from sim.build_cluster import build_cluster
 from sim.config_file import load_config
 from sim.runner import PreparedRun, prepare
 from sim.shell.cluster import ClusterRun

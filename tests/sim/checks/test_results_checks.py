@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from sim.build import build_cluster
+from sim.build_cluster import build_cluster
 from sim.checks.results import RESULT_CHECKS, Finished, check_result
 from sim.config_file import load_config
 from sim.errors import InvariantError

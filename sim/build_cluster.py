@@ -1,0 +1,112 @@
+"""From a configuration and its machine to replicas behind a router."""
+
+from __future__ import annotations
+
+from calibration.model_shape import ModelShape
+from sim.build import Machine
+from sim.config import Config
+from sim.config_errors import ConfigKeyError
+from sim.engine import Engine
+from sim.handover import Disaggregation
+from sim.queues import QUEUES
+from sim.routers import ROUTERS
+from sim.schedulers import SCHEDULERS, SchedulerOptions
+from sim.schedulers.pace import Pace
+from sim.shell.cluster import Cluster, Disaggregated
+from sim.step import StepPricer
+from sim.units import NS_PER_MS
+from sim.view import EngineLimits
+from sim.what_if import what_if_pricer
+from workloads.workload import Workload
+
+
+def build_cluster(
+    config: Config,
+    machine: Machine,
+    workload: Workload,
+    *,
+    fast_forward: bool = True,
+    detailed: bool = True,
+    pricer: StepPricer | None = None,
+) -> Cluster:
+    """Replicas with fresh engines behind a router; see :class:`Cluster`.
+
+    ``pricer`` takes the place of the machine's closed form.
+    """
+    limits = _limits(config, machine.model)
+    pricers = _pricers(config, machine, pricer)
+    closed_form = what_if_pricer(config, machine.pricer, machine.power)
+    options = SchedulerOptions(
+        limits=limits,
+        num_layer_groups=config.engine.num_layer_groups,
+        layer_group_rule=config.engine.layer_group_rule,
+        pace=Pace(_tbt_target_ns(config), closed_form),
+    )
+    engines = [
+        Engine(
+            SCHEDULERS[config.engine.scheduler](options),
+            limits,
+            machine.num_blocks,
+            QUEUES[config.engine.queue](),
+            hands_over=index < (config.parallel.prefill_replicas or 0),
+        )
+        for index in range(config.parallel.replicas)
+    ]
+    router = ROUTERS[config.parallel.router](config.seed)
+    return Cluster(
+        engines,
+        pricers,
+        router,
+        workload.max_concurrency,
+        machine.profile.frontend_ns,
+        fast_forward=fast_forward,
+        detailed=detailed,
+        split=_split(config, machine),
+    )
+
+
+def _pricers(
+    config: Config, machine: Machine, pricer: StepPricer | None
+) -> StepPricer | list[StepPricer]:
+    """One pricer for all replicas, or one each where experts move.
+
+    Raises:
+        ConfigKeyError: If a power cap cannot be met, or is set with experts that move.
+    """
+    fresh = machine.fresh_pricer
+    if fresh is None:
+        return what_if_pricer(config, pricer or machine.pricer, machine.power)
+    cap_w = config.cluster.power_cap_w
+    if cap_w is not None:
+        raise ConfigKeyError(
+            "cluster.power_cap_w",
+            cap_w,
+            "must be none with moe.rebalance_interval or moe.topic_period_s",
+        )
+    return [fresh() for _ in range(config.parallel.replicas)]
+
+
+def _split(config: Config, machine: Machine) -> Disaggregated | None:
+    """Pools for prefill and decode, with a router of its own for the second."""
+    prefill = config.parallel.prefill_replicas
+    if prefill is None:
+        return None
+    router = ROUTERS[config.parallel.router](config.seed + 1)
+    return Disaggregated(Disaggregation(prefill, machine.links), router)
+
+
+def _tbt_target_ns(config: Config) -> int | None:
+    """Longest iteration of the policies that keep a target."""
+    target_ms = config.engine.tbt_target_ms or config.slo.itl_ms
+    return None if target_ms is None else round(target_ms * NS_PER_MS)
+
+
+def _limits(config: Config, shape: ModelShape) -> EngineLimits:
+    engine = config.engine
+    return EngineLimits(
+        num_layers=shape.num_layers,
+        max_num_batched_tokens=engine.token_budget,
+        max_num_seqs=engine.max_num_seqs,
+        max_model_len=engine.max_model_len,
+        block_size=engine.block_size,
+    )
