@@ -44,14 +44,14 @@ def gpu_choice(out: Path, size: Size) -> pd.DataFrame:
         energy = found.at_capacity("energy_per_token_j")
         rows.append(
             {
-                "gpu": gpu,
+                "gpu": gpu.partition("_")[0].upper(),
                 "capacity_req_s": found.rate.estimate,
                 "capacity_ci_low": found.rate.low,
                 "capacity_ci_high": found.rate.high,
                 "usd_per_million_tokens": usd.estimate,
                 "usd_half_width": usd.half_width,
-                "j_per_million_tokens": 1e6 * energy.estimate,
-                "j_half_width": 1e6 * energy.half_width,
+                "kj_per_million_tokens": 1e3 * energy.estimate,
+                "kj_half_width": 1e3 * energy.half_width,
             }
         )
     table = pd.DataFrame(rows)
@@ -64,7 +64,7 @@ def gpu_choice(out: Path, size: Size) -> pd.DataFrame:
         (
             ("capacity_req_s", "Rate at 90 % SLO\n(req/s)"),
             ("usd_per_million_tokens", "USD / million tokens"),
-            ("j_per_million_tokens", "J / million tokens"),
+            ("kj_per_million_tokens", "kJ / million tokens"),
         ),
         "Qwen3-30B-A3B, layered prefill, arXiv, 2 GPUs at equal prices",
     )

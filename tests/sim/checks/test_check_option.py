@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 import pytest
 
-from sim import build
+from sim import build_cluster
 from sim.cli import main
 from sim.engine import Engine
 from sim.errors import InvariantError, SimulationError
@@ -81,7 +81,7 @@ def test_a_failure_is_exit_1_with_a_line_that_replays_it(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """Law, time, request, replica; the command of the line fails in the same words."""
-    monkeypatch.setattr(build, "SCHEDULERS", lazy_schedulers())
+    monkeypatch.setattr(build_cluster, "SCHEDULERS", lazy_schedulers())
     monkeypatch.chdir(tmp_path)
     settings = (
         *("engine.scheduler=orca", "workload.request_rate=inf"),
