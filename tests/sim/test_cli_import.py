@@ -45,7 +45,6 @@ def test_a_wheel_becomes_a_set(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Packs, rooflines fitted to them, provenance; the tables read back."""
-    pytest.importorskip("scipy")
     run(wheel(tmp_path), tmp_path / "set")
     printed = json.loads(capsys.readouterr().out)
     assert printed["rows"]["moe"] == 30
@@ -61,7 +60,6 @@ def test_a_wheel_becomes_a_set(
 
 def test_imports_add_to_a_set(tmp_path: Path) -> None:
     """A second pack leaves the first, and a repeated import gives the same bytes."""
-    pytest.importorskip("scipy")
     out, source = tmp_path / "set", wheel(tmp_path)
     run(source, out)
     before = {path.name: path.read_bytes() for path in out.iterdir()}
@@ -132,7 +130,6 @@ def test_an_installed_package_is_read_in_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From its files, by the paths of its RECORD; nothing is imported."""
-    pytest.importorskip("scipy")
     site = tmp_path / "site"
     with zipfile.ZipFile(wheel(tmp_path)) as archive:
         archive.extractall(site)

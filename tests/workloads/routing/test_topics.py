@@ -48,7 +48,7 @@ def test_an_unknown_topic_is_refused_with_those_there_are() -> None:
 
 
 def test_a_routers_tokens_are_counted_whole() -> None:
-    """Every token meets k different experts in each layer, and the more popular more."""
+    """Every token meets k experts in each layer, the more popular ones more often."""
     load = np.array([[0.7, 0.1, 0.1, 0.1], [0.1, 0.1, 0.1, 0.7]])
     rng = np.random.default_rng(0)
     router = LatentRouter(rng, LatentSpec(top_k=2, scale=0.5), load)
