@@ -15,7 +15,13 @@ from calibration.build_pack import build, main
 from calibration.pack_sources import SHIPPED
 from calibration.tables import load_tables
 from sim.errors import ConfigError
+from tests.calibration.parquet import use_parquet
 from tests.calibration.tiny_wheels import CORE_WHEEL, LEGACY_WHEEL, write_wheels
+
+
+@pytest.fixture(autouse=True)
+def _parquet(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_parquet(monkeypatch)
 
 
 def test_the_same_wheels_give_the_same_bytes(tmp_path: Path) -> None:
@@ -141,7 +147,6 @@ def test_a_wrong_wheel_is_refused(
 
 
 def test_an_empty_wheel_is_refused(tmp_path: Path) -> None:
-    pytest.importorskip("pyarrow")
     wheels = tmp_path / CORE_WHEEL, tmp_path / LEGACY_WHEEL
     for wheel in wheels:
         zipfile.ZipFile(wheel, "w").close()

@@ -16,11 +16,17 @@ from calibration.profiler.schema import csv_bytes
 from calibration.tables import load_tables
 from sim.cli_import import import_command
 from sim.errors import ConfigError
+from tests.calibration.parquet import use_parquet
 from tests.calibration.test_import_csv import ROWS as CSV_ROWS
 from tests.calibration.test_import_csv import gemm
 from tests.calibration.tiny_wheels import CORE_WHEEL, MOE, ROWS, one_wheel
 
 VLLM = Collection("h100_sxm", "vllm", "0.24.0", "2.29.2", {})
+
+
+@pytest.fixture(autouse=True)
+def _parquet(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_parquet(monkeypatch)
 
 
 def run(source: Path | None, out: Path, **given: Any) -> None:
