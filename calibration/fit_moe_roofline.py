@@ -2,7 +2,7 @@
 
     python -m calibration.fit_moe_roofline [--all]
 
-Needs scipy (extra ``pack``). Writes ``calibration/data/moe_roofline.json``, which the
+Writes ``calibration/data/moe_roofline.json``, which the
 run time reads: per slice the parameters of a ``MoeRoofline`` and the mean absolute
 relative error of the fit over the slice's rows. Slices that the file holds already are
 kept, unless ``--all`` is given.

@@ -2,7 +2,7 @@
 
     python -m calibration.fit_prefill_span
 
-Needs scipy (extra ``pack``). Prints the values that ``data/gpus.toml`` holds and marks
+Prints the values that ``data/gpus.toml`` holds and marks
 ``ours``. Where all five parameters of a GPU were published (H100), nothing is fitted;
 where four were, they are held and the bandwidth fraction is fitted alone; else all five
 are. Rows: the GPU's own vLLM prefill attention without prefix, bfloat16, head_dim 128,

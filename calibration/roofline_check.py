@@ -7,7 +7,7 @@ roofline corrects (experts really touched) and for what lies outside the range.
 from __future__ import annotations
 
 import json
-from importlib import resources, util
+from importlib import resources
 from typing import Any, Final, cast
 
 import numpy as np
@@ -74,11 +74,6 @@ def roofline_fit_errors(tables: KernelTables) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(FIT_COLUMNS))
 
 
-def can_refit() -> bool:
-    """Whether SciPy is here, which fits need (extra ``pack``)."""
-    return util.find_spec("scipy") is not None
-
-
 def held_out_routing(
     tables: KernelTables, splits: tuple[tuple[int, int], ...] = QWEN3_30B_SPLITS
 ) -> pd.DataFrame:
@@ -94,9 +89,6 @@ def held_out_routing(
     Returns:
         One row per profiled split, with `ROUTING_COLUMNS`: points, and mean absolute
         and mean signed relative error.
-
-    Raises:
-        ImportError: If SciPy is not installed; see `can_refit`.
     """
     rows = []
     for tp, ep in splits:

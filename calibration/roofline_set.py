@@ -6,7 +6,6 @@ from typing import Final
 
 from calibration.pack_sources import MOE_TABLES
 from calibration.tables import KernelTables
-from sim.errors import ConfigError
 
 ROOFLINES: Final = "moe_roofline.json"
 
@@ -21,16 +20,12 @@ def set_rooflines(tables: KernelTables) -> tuple[bytes, str]:
         The file's bytes, empty if the pack has no MoE tables, and a summary.
 
     Raises:
-        ConfigError: if SciPy is missing, or the set's file so far is damaged.
+        ConfigError: if the set's file so far is damaged.
     """
     if not set(MOE_TABLES) & set(tables.names):
         return b"", "no MoE tables: no rooflines to fit"
-    try:
-        from calibration import fit_moe_roofline as fits  # noqa: PLC0415 (SciPy)
-    except ImportError as error:
-        raise ConfigError(
-            "fitting MoE rooflines needs: pip install 'servescope[pack]'"
-        ) from error
+    from calibration import fit_moe_roofline as fits  # noqa: PLC0415 (slow to load)
+
     known = fits.read_fits(tables.data_dir / ROOFLINES)
     fitted = fits.fit_tables([tables], {"slices": {}, "loads": known["loads"]})
     others = {

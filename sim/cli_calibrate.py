@@ -28,7 +28,7 @@ def fit(as_json: Json = False) -> None:
     """Fit the layered-prefill profiles again; print shipped and fitted constants.
 
     Uses the micro-benchmark and iteration times in calibration/data/measured.toml,
-    no end-to-end latency. Needs the extra servescope[pack].
+    no end-to-end latency.
     """
     from sim.cli_validate import fit_command
 

@@ -16,7 +16,6 @@ from calibration.hardware import gpu as gpu_entry
 from calibration.leave_one_out import leave_one_out
 from calibration.pack_set import read_provenance
 from calibration.roofline_check import (
-    can_refit,
     held_out_routing,
     roofline_fit_errors,
 )
@@ -66,7 +65,7 @@ def show_command(
         ConfigError: If there is no such GPU or a file cannot be written.
     """
     packs = _packs(None if gpu is None else gpu_entry(gpu).name)
-    frames = _frames(packs, refit=gpu is not None and can_refit(), quiet=quiet)
+    frames = _frames(packs, refit=gpu is not None, quiet=quiet)
     if out is not None:
         _write(out, frames)
     if as_json:

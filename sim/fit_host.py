@@ -19,7 +19,6 @@ from sim.build import build_machine, build_workload_of
 from sim.build_cluster import build_cluster
 from sim.config import Config
 from sim.config_file import load_config
-from sim.errors import ConfigError
 from sim.metrics import latency_sample
 from sim.step_cost import HostTimes
 
@@ -29,11 +28,9 @@ _SPREAD: Final = 0.5
 
 
 def fit_host(case_name: str) -> EngineProfile:
-    """The case's profile with its times per layer and per request fitted again.
+    """The case's profile with its times per layer and per request fitted again."""
+    from scipy.optimize import nnls  # noqa: PLC0415  (slow to load)
 
-    Raises:
-        ConfigError: If scipy is not installed.
-    """
     case = fit_cases()[case_name]
     profile = engine_profile(case["profile"])
     rows = [dict(zip(case["columns"], row, strict=True)) for row in case["rows"]]
@@ -43,9 +40,9 @@ def fit_host(case_name: str) -> EngineProfile:
     columns = np.array(
         [[layers, row["batch"]] for (_, layers), row in zip(kernels, rows, strict=True)]
     )
-    per_layer_ms, per_sequence_ms = _nnls()(
-        columns / measured[:, None], rest / measured
-    )[0]
+    per_layer_ms, per_sequence_ms = nnls(columns / measured[:, None], rest / measured)[
+        0
+    ]
     host = HostTimes(
         decode_ns=0,
         prefill_ns=0,
@@ -98,13 +95,3 @@ def _closed_loop(row: Mapping[str, Any], prompt_tokens: int) -> Config:
             "workload.random_range_ratio": _SPREAD,
         },
     )
-
-
-def _nnls() -> Any:
-    try:
-        from scipy.optimize import nnls  # noqa: PLC0415
-    except ImportError as error:
-        raise ConfigError(
-            "calibrate fit: needs scipy; install the extra servescope[pack]"
-        ) from error
-    return nnls

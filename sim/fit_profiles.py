@@ -30,7 +30,6 @@ from calibration.measured import fit_cases
 from sim.build import Machine, build_machine, build_workload_of
 from sim.build_cluster import build_cluster
 from sim.config_file import load_config
-from sim.errors import ConfigError
 from sim.micro_benchmark import PROMPT_TOKENS, predict
 from sim.plan import LayerSpan, PrefillChunk, StepPlan
 from sim.step_cost import HostTimes
@@ -154,6 +153,8 @@ def fit_kernels(profile: EngineProfile, case: Mapping[str, Any]) -> EngineProfil
 
 
 def _fit_moe(profile: EngineProfile, case: Mapping[str, Any]) -> Inefficiency:
+    from scipy.optimize import least_squares  # noqa: PLC0415  (slow to load)
+
     target = np.array(case["moe_ms"])
 
     def relative_errors(factors: Sequence[float]) -> Any:
@@ -162,19 +163,8 @@ def _fit_moe(profile: EngineProfile, case: Mapping[str, Any]) -> Inefficiency:
         return np.array([p.moe_ms for p in predicted]) / target - 1.0
 
     # Times are whole nanoseconds, so the step of a derivative must not be tiny.
-    fit = _least_squares()(relative_errors, [1.5, 1.2], diff_step=1e-2)
+    fit = least_squares(relative_errors, [1.5, 1.2], diff_step=1e-2)
     return Inefficiency(round(float(fit.x[0]), 3), round(float(fit.x[1]), 3))
-
-
-def _least_squares() -> Any:
-    """The solver of scipy, which only fits need and run time does not install."""
-    try:
-        from scipy.optimize import least_squares  # noqa: PLC0415
-    except ImportError as error:
-        raise ConfigError(
-            "calibrate fit: needs scipy; install the extra servescope[pack]"
-        ) from error
-    return least_squares
 
 
 def _fit_attention(profile: EngineProfile, case: Mapping[str, Any]) -> float:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 import zipfile
 from pathlib import Path
 
@@ -15,7 +17,13 @@ from calibration.build_pack import build, main
 from calibration.pack_sources import SHIPPED
 from calibration.tables import load_tables
 from sim.errors import ConfigError
+from tests.calibration.parquet import use_parquet
 from tests.calibration.tiny_wheels import CORE_WHEEL, LEGACY_WHEEL, write_wheels
+
+
+@pytest.fixture(autouse=True)
+def _parquet(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_parquet(monkeypatch)
 
 
 def test_the_same_wheels_give_the_same_bytes(tmp_path: Path) -> None:
@@ -141,7 +149,6 @@ def test_a_wrong_wheel_is_refused(
 
 
 def test_an_empty_wheel_is_refused(tmp_path: Path) -> None:
-    pytest.importorskip("pyarrow")
     wheels = tmp_path / CORE_WHEEL, tmp_path / LEGACY_WHEEL
     for wheel in wheels:
         zipfile.ZipFile(wheel, "w").close()
@@ -183,3 +190,48 @@ def test_rounding_keeps_four_digits() -> None:
 def test_object_arrays_cannot_be_packed() -> None:
     with pytest.raises(ValueError, match="allow_pickle"):
         pack_format.npz_bytes({"x": np.array([object()])})
+
+
+def test_downloaded_wheels_give_the_same_packs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pip is asked for the pinned versions and no dependency; its wheels are packed."""
+    made = write_wheels(tmp_path)
+    asked: list[list[str]] = []
+
+    def pip(command: list[str], **_: object) -> subprocess.CompletedProcess[bytes]:
+        asked.append(command)
+        folder = Path(command[command.index("--dest") + 1])
+        package = command[-1].partition("==")[0].replace("-", "_")
+        for wheel in made:
+            if wheel.name.startswith(f"{package}-"):
+                shutil.copy(wheel, folder)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr("calibration.wheels.subprocess.run", pip)
+    out = tmp_path / "downloaded"
+    out.mkdir()
+    assert main(["--download", "--out", str(out)]) == 0
+    assert [words[-1] for words in asked] == [
+        *("aiconfigurator-core==0.12.0", "aiconfigurator==0.10.0")
+    ]
+    assert all("--no-deps" in words for words in asked)
+    given = tmp_path / "given"
+    given.mkdir()
+    build(*made, given)
+    for path in given.iterdir():
+        assert (out / path.name).read_bytes() == path.read_bytes()
+
+
+def test_a_failed_download_is_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(
+        "calibration.wheels.subprocess.run",
+        lambda command, **_: subprocess.CompletedProcess(command, 1),
+    )
+    assert main(["--download", "--out", str(tmp_path)]) == 2
+    assert "could not download aiconfigurator-core" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -15,6 +15,7 @@ from calibration.table_source import CORE
 from calibration.tables import load_tables
 from calibration.wheels import Wheel, open_wheel, read_member
 from sim.errors import ConfigError
+from tests.calibration.parquet import use_parquet
 from tests.calibration.tiny_wheels import (
     ATTENTION,
     CORE_WHEEL,
@@ -27,6 +28,11 @@ from tests.calibration.tiny_wheels import (
 OLD = Collection("h100_sxm", "vllm", "0.9.1", "2.29.2", {})
 NEW = Collection("h100_sxm", "vllm", "0.24.0", "2.29.2", {})
 TRTLLM = Collection("gb300", "trtllm", "1.3.0rc20", None, {})
+
+
+@pytest.fixture(autouse=True)
+def _parquet(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_parquet(monkeypatch)
 
 
 @pytest.fixture

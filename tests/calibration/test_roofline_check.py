@@ -33,7 +33,6 @@ def test_held_out_routing_errs_as_published() -> None:
 
     Fitted to balanced and milder power-law routing, tested on the stronger one.
     """
-    pytest.importorskip("scipy")
     splits = ((1, 1), (2, 1), (4, 1))
     found = held_out_routing(load_tables("h100_sxm"), splits)
     assert list(found["points"]) == [27, 27, 27]
@@ -41,5 +40,4 @@ def test_held_out_routing_errs_as_published() -> None:
 
 
 def test_an_unprofiled_split_has_no_row() -> None:
-    pytest.importorskip("scipy")
     assert held_out_routing(load_tables("h100_sxm"), ((3, 1),)).empty

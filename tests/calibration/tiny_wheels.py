@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -12,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pytest
 
 from calibration.pack_sources import SHIPPED, Collection, sources
 from calibration.table_source import CORE, TableSource
+from tests.calibration.parquet import parquet_bytes
 
 CORE_WHEEL = "aiconfigurator_core-0.12.0-cp311-abi3-any.whl"
 LEGACY_WHEEL = "aiconfigurator-0.10.0-cp310-abi3-any.whl"
@@ -104,7 +103,6 @@ def _frame(source: TableSource, rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def write_wheels(folder: Path, change: Change = unchanged) -> tuple[Path, Path]:
-    pytest.importorskip("pyarrow")
     paths = folder / CORE_WHEEL, folder / LEGACY_WHEEL
     with zipfile.ZipFile(paths[0], "w") as core, zipfile.ZipFile(paths[1], "w") as old:
         for source in (source for pack in SHIPPED for source in sources(pack)):
@@ -112,9 +110,8 @@ def write_wheels(folder: Path, change: Change = unchanged) -> tuple[Path, Path]:
             wheel = core if source.package == CORE else old
             if table not in ROWS or source.member in wheel.namelist():
                 continue
-            parquet = io.BytesIO()
-            change(table, _frame(source, ROWS[table])).to_parquet(parquet)
-            wheel.writestr(source.member, parquet.getvalue())
+            frame = change(table, _frame(source, ROWS[table]))
+            wheel.writestr(source.member, parquet_bytes(frame))
     return paths
 
 
@@ -124,7 +121,6 @@ def one_wheel(
     rows: Mapping[str, list[dict[str, Any]]],
 ) -> Path:
     """A wheel of aiconfigurator-core with a RECORD, holding the tables of `rows`."""
-    pytest.importorskip("pyarrow")
     record = ""
     with zipfile.ZipFile(path, "w") as wheel:
         for source in (s for c in collections for s in sources(c)):
@@ -133,11 +129,11 @@ def one_wheel(
             if known or source.package != CORE:
                 continue
             header = {**HEADER, "version": source.version}
-            parquet = io.BytesIO()
-            pd.DataFrame([{**header, **r} for r in rows[table]]).to_parquet(parquet)
-            wheel.writestr(source.member, parquet.getvalue())
-            digest = hashlib.sha256(parquet.getvalue()).digest()
+            frame = pd.DataFrame([{**header, **r} for r in rows[table]])
+            content = parquet_bytes(frame)
+            wheel.writestr(source.member, content)
+            digest = hashlib.sha256(content).digest()
             word = base64.urlsafe_b64encode(digest).decode().rstrip("=")
-            record += f"{source.member},sha256={word},{len(parquet.getvalue())}\n"
+            record += f"{source.member},sha256={word},{len(content)}\n"
         wheel.writestr("aiconfigurator_core-0.12.0.dist-info/RECORD", record)
     return path

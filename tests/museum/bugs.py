@@ -131,7 +131,8 @@ BUGS = (
         "a sum in the order of a hash map (BLIS rule R2)",
         "sim/weighted.py",
         "        return self._sum(self.values) / self.size\n",
-        "        return sum(map(float, set(map(str, self.values)))) / self.size\n",
+        "        values = sorted(self.values, key=lambda value: hash(str(value)))\n"
+        "        return float(sum(values)) / self.size\n",
         "tests/sim/test_cli.py::test_same_bytes_whatever_the_processes",
     ),
     Bug(

@@ -1,7 +1,7 @@
 """The kill rate of ``mutmut run`` by module, and whether it is good enough.
 
 ``python -m tests.mutation.gate`` reads ``mutmut results --all true``. A mutant is
-killed by a failing test or a timeout. What survives is argued in survivors.md.
+killed by a failing test or a timeout.
 """
 
 from __future__ import annotations

@@ -16,11 +16,17 @@ from calibration.profiler.schema import csv_bytes
 from calibration.tables import load_tables
 from sim.cli_import import import_command
 from sim.errors import ConfigError
+from tests.calibration.parquet import use_parquet
 from tests.calibration.test_import_csv import ROWS as CSV_ROWS
 from tests.calibration.test_import_csv import gemm
 from tests.calibration.tiny_wheels import CORE_WHEEL, MOE, ROWS, one_wheel
 
 VLLM = Collection("h100_sxm", "vllm", "0.24.0", "2.29.2", {})
+
+
+@pytest.fixture(autouse=True)
+def _parquet(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_parquet(monkeypatch)
 
 
 def run(source: Path | None, out: Path, **given: Any) -> None:
@@ -45,7 +51,6 @@ def test_a_wheel_becomes_a_set(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Packs, rooflines fitted to them, provenance; the tables read back."""
-    pytest.importorskip("scipy")
     run(wheel(tmp_path), tmp_path / "set")
     printed = json.loads(capsys.readouterr().out)
     assert printed["rows"]["moe"] == 30
@@ -61,7 +66,6 @@ def test_a_wheel_becomes_a_set(
 
 def test_imports_add_to_a_set(tmp_path: Path) -> None:
     """A second pack leaves the first, and a repeated import gives the same bytes."""
-    pytest.importorskip("scipy")
     out, source = tmp_path / "set", wheel(tmp_path)
     run(source, out)
     before = {path.name: path.read_bytes() for path in out.iterdir()}
@@ -132,7 +136,6 @@ def test_an_installed_package_is_read_in_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From its files, by the paths of its RECORD; nothing is imported."""
-    pytest.importorskip("scipy")
     site = tmp_path / "site"
     with zipfile.ZipFile(wheel(tmp_path)) as archive:
         archive.extractall(site)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -64,6 +65,39 @@ def test_a_bad_configuration_is_refused_before_anything_is_served() -> None:
 
     with pytest.raises(ConfigError, match=r"cluster\.gpu"):
         explore_command(None, ["cluster.gpu=abacus"], port=0, show=False)
+
+
+def test_it_is_served_to_this_machine_until_interrupted(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A socket of 127.0.0.1 that answers, the browser sent there, and a quiet end."""
+    from tornado.platform.asyncio import BaseAsyncIOLoop  # noqa: PLC0415
+
+    from sim import cli_explore  # noqa: PLC0415
+
+    opened: list[str] = []
+    monkeypatch.setattr(cli_explore.typer, "launch", opened.append)
+
+    def reach_then_interrupt(_: BaseAsyncIOLoop) -> None:
+        where = urlsplit(opened[0])
+        assert where.hostname == "127.0.0.1"
+        with socket.create_connection((where.hostname, where.port or 0), timeout=5):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(BaseAsyncIOLoop, "start", reach_then_interrupt)
+    cli_explore.explore_command(None, [], port=0, show=True)
+    assert f"servescope explore: {opened[0]} (Ctrl-C" in capfd.readouterr().out
+
+
+# Tornado drops the socket that it could not bind without closing it.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_port_that_is_taken_is_one_clear_line() -> None:
+    from sim.cli_explore import HOST, explore_command  # noqa: PLC0415
+
+    with socket.create_server((HOST, 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"--port = {port}: Address already"):
+            explore_command(None, [], port=port, show=False)
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,6 @@ from sim.step_cost import HostTimes
     "case", [CASES[1], pytest.param(CASES[0], marks=pytest.mark.long)]
 )
 def test_the_shipped_times_are_those_of_the_fit(case: str) -> None:
-    pytest.importorskip("scipy")
     fitted = fit_host(case)
     shipped = engine_profile(fitted.name).host
     assert shipped.per_layer_ns == pytest.approx(fitted.host.per_layer_ns, abs=500)

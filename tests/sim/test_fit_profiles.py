@@ -22,8 +22,6 @@ from sim.config_file import load_config
 from sim.fit_profiles import fit_kernels, fit_v1_host, fit_v2_host
 from sim.plan import LayerSpan, PrefillChunk, StepPlan
 
-pytest.importorskip("scipy")
-
 
 def fitted() -> EngineProfile:
     return fit_kernels(engine_profile("layered-prefill-v1"), fit_cases()["lp-micro"])

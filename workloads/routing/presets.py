@@ -181,19 +181,19 @@ def mixed(
     total = sum(weights.values())
     share = {name: weight / total for name, weight in weights.items() if weight > 0}
 
-    def mean(field: str) -> Float | None:
+    def mean(field: str) -> Any:
         arrays = [(w, getattr(parts[name], field)) for name, w in share.items()]
         if any(array is None for _, array in arrays):
             return None
-        result: Float = sum(w * array for w, array in arrays)
-        return result
+        return sum(w * array for w, array in arrays)
 
-    load = mean("load")
-    if load is None:  # a load is never missing
-        raise ConfigError("mixed routing: no load")
     first = parts[next(iter(share))]
     return RoutingStats(
-        load, first.top_k, mean("transition"), mean("coactivation"), "+".join(share)
+        mean("load"),  # never missing
+        first.top_k,
+        mean("transition"),
+        mean("coactivation"),
+        "+".join(share),
     )
 
 

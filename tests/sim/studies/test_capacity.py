@@ -41,6 +41,7 @@ def service_s(config: Config) -> float:
     return float(alone["mean_e2el_ms"]) / 1e3
 
 
+@pytest.mark.no_cover  # long; test_the_command covers what it runs
 @pytest.mark.parametrize("waiting", [0.5, 2.0])
 def test_a_single_server_has_the_capacity_of_pollaczek_and_khinchine(
     tmp_path: Path, waiting: float

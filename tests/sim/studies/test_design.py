@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sim.errors import ConfigError
-from sim.studies.axes import Range
+from sim.studies.axes import Listed, Range
 from sim.studies.design import latin_hypercube, random
 from sim.studies.study import make_study, read_study
 
@@ -127,6 +127,15 @@ def test_base_file_config_and_values_in_this_order(tmp_path: Path) -> None:
         ("[[vary]]\nseed = {from = 1, to = 3, by = 1}", "unknown: by"),
         ("[[vary]]\nseed = {from = 0, to = 3, scale = 'log', num = 3}", "from > 0"),
         ("[[vary]]\nseed = {from = 0, to = 3e9, step = 1e-3}", "at most 10000"),
+        ("base = 3", "path of a configuration"),
+        ("config = 3", r"must be a table \[config\]"),
+        ("[[vary]]\nseed = {from = 1, to = 9, step = 0}", "step must be a number"),
+        ("[[vary]]\nseed = {from = 1, to = 9, step = 2, num = 3}", "neither num nor"),
+        ("[[vary]]\nseed = {from = 1, to = 9, num = 1}", "num must be an integer"),
+        (
+            "[[vary]]\ndesign = 'random'\nsamples = 2\nsample_seed = -1\nseed = [1]",
+            "vary.sample_seed",
+        ),
         ("[[vary]]\nsamples = 3\nseed = [1]", "vary.samples"),
         ("[[vary]]\ndesign = 'random'\nseed = {from = 1, to = 3}", "vary.samples"),
         (
@@ -154,3 +163,18 @@ def test_a_value_that_no_key_allows_names_the_study() -> None:
     made = make_study({"engine.num_layer_groups": [0]})
     with pytest.raises(ConfigError, match=r"study: engine\.num_layer_groups = 0"):
         made.config(made.settings[0])
+
+
+def test_a_numbered_grid_is_evenly_spaced_and_holds_its_ends() -> None:
+    """In the measure of its scale; integers stay integers and come once."""
+    assert Range(1, 9, num=3).grid() == (1, 5, 9)
+    assert Range(1, 3, num=9).grid() == (1, 2, 3)
+    assert Range(1, 256, "log", num=5).grid() == (1, 4, 16, 64, 256)
+    assert Range(0.0, 1.0, num=5).grid() == (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+def test_listed_values_share_the_draws_alike() -> None:
+    """Each of three gets a third of [0, 1), the last up to its end."""
+    axis = Listed(("a", "b", "c"))
+    drawn = [axis.at(share) for share in (0.0, 0.33, 0.34, 0.66, 0.67, 0.999999)]
+    assert drawn == ["a", "a", "b", "b", "c", "c"]

@@ -77,6 +77,48 @@ def test_bad_spaces_and_metrics(tmp_path: Path) -> None:
     assert not list((tmp_path / "o").glob("points*"))
 
 
+CORNERS = """
+config.workload.num_requests = 2
+config.parallel.tensor_parallel_size = 1
+[[vary]]
+model.name = ["Qwen/Qwen3-8B", "Qwen/Qwen3-235B-A22B"]
+parallel.tensor_parallel_size = [1, 2]
+cluster.gpus_per_node = [1, 2]
+workload.request_rate = { from = 1.0, to = 4.0, step = 0.5 }
+"""
+
+
+def test_it_goes_round_corners_and_past_failures(tmp_path: Path) -> None:
+    """Two GPUs of a node that has one are no point; a model that does not fit failed.
+
+    Rates are on their steps.
+    """
+    pytest.importorskip("optuna", reason="needs the extra optimise")
+    done: list[None] = []
+    frame = optimise(
+        space(tmp_path, CORNERS),
+        tmp_path / "o",
+        search(24),
+        lambda: done.append(None),
+    )
+    assert len(done) == 24 > len(frame)
+    assert not frame.eval(
+        "`parallel.tensor_parallel_size` > `cluster.gpus_per_node`"
+    ).any()
+    failed = frame["model.name"] == "Qwen/Qwen3-235B-A22B"
+    assert 0 < failed.sum() < len(frame)
+    assert (frame["status"] == "failed").equals(failed)
+    assert frame["error"][failed].str.contains("does not fit in memory").all()
+    assert (frame["workload.request_rate"] * 2 % 1 == 0).all()
+
+
+def test_a_space_without_any_point_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("optuna", reason="needs the extra optimise")
+    text = CORNERS.replace("[1, 2]", "[2]", 1).replace("[1, 2]", "[1]", 1)
+    with pytest.raises(ConfigError, match="no point of the space is allowed"):
+        optimise(space(tmp_path, text), tmp_path / "o", search(4))
+
+
 def test_the_command(tmp_path: Path) -> None:
     """Text and JSON, with the frontier's files."""
     pytest.importorskip("optuna", reason="needs the extra optimise")
