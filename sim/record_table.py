@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.request import Request, RequestRecord, TokenRun
+from sim.request_table import RequestTable
 
 Int64 = npt.NDArray[np.int64]
 
@@ -155,6 +156,8 @@ class RecordTable(Sequence[RequestRecord]):
 
     def prompt_tokens(self) -> Int64:
         """Prompt tokens of every request."""
+        if isinstance(self._requests, RequestTable):
+            return self._requests.prompt_tokens
         return np.fromiter(
             (request.prompt_tokens for request in self._requests),
             dtype=np.int64,

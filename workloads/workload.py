@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
+from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 
 from sim.errors import ConfigError
 from sim.request import Request
+from sim.request_table import RequestTable
 from sim.units import ns_from_s
 from workloads.arrivals import open_loop_ns
 from workloads.clients import client_of
@@ -43,7 +46,7 @@ class Workload:
     """
 
     name: str
-    requests: tuple[Request, ...]
+    requests: Sequence[Request]
     max_concurrency: int | None = None
     offered_rate: float | None = None
 
@@ -68,11 +71,11 @@ class Workload:
     @cached_property
     def sha256(self) -> str:
         """Hash of the integers: concurrency (0 if open), requests, then clients."""
-        numbers = [self.max_concurrency or 0]
+        numbers = array("q", [self.max_concurrency or 0])
         for r in self.requests:
-            numbers += (r.arrival_ns, r.prompt_tokens, r.output_tokens)
+            numbers.extend((r.arrival_ns, r.prompt_tokens, r.output_tokens))
         if any(r.client for r in self.requests):
-            numbers += [r.client for r in self.requests]
+            numbers.extend(r.client for r in self.requests)
         return hashlib.sha256(np.array(numbers, dtype="<i8").tobytes()).hexdigest()
 
 
@@ -156,15 +159,10 @@ def _materialise(
             "allowed: a window with at least 1 arrival"
         )
     columns = (arrivals, prompt, output, client_of(spec, arrivals.size))
-    rows = zip(*(column.tolist() for column in columns), strict=True)
-    requests = tuple(
-        Request(id=k, arrival_ns=a, prompt_tokens=p, output_tokens=o, client=c)
-        for k, (a, p, o, c) in enumerate(rows)
-    )
     closed = spec.max_concurrency is not None
     return Workload(
         name=name,
-        requests=requests,
+        requests=RequestTable(*columns),
         max_concurrency=spec.max_concurrency,
         offered_rate=None if timed else math.inf if closed else spec.request_rate,
     )
