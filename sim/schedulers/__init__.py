@@ -57,5 +57,7 @@ SCHEDULERS: Mapping[str, Callable[[SchedulerOptions], Scheduler]] = MappingProxy
 )
 """Every scheduler by its configuration name."""
 
-PARKING: frozenset[str] = frozenset({"layered-prefill"})
+PARKING: frozenset[str] = frozenset(
+    {"adaptive-layered-prefill", "hybrid-prefill", "layered-prefill"}
+)
 """Those under which prompts wait between layers from one iteration to the next."""
