@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 
 import numpy as np
@@ -26,7 +27,7 @@ class ReplicaGaps:
         self._ends = np.asarray(decode_end_ns, dtype=np.int64)
         self._steps = np.diff(self._ends)  # step k: from iteration k to k + 1
         self._joined = np.zeros(self._ends.size + 1, dtype=np.int64)
-        self._own: list[int] = []
+        self._own = array("q")
 
     def add(self, runs: Sequence[TokenRun]) -> int:
         """Count the gaps of one request; returns the largest, 0 if it has none."""
@@ -53,10 +54,11 @@ class ReplicaGaps:
     def counted(self) -> tuple[Int64, Int64]:
         """Distinct gaps (ns) and how many requests had each, shape (m,)."""
         shared = np.cumsum(self._joined)[: self._steps.size]
+        happened = shared > 0
         own = np.array(self._own, dtype=np.int64)
-        values = np.concatenate((self._steps, own))
-        counts = np.concatenate((shared, np.ones(own.size, dtype=np.int64)))
-        return values[counts > 0], counts[counts > 0]
+        values = np.concatenate((self._steps[happened], own))
+        ones = np.ones(own.size, dtype=np.int64)
+        return values, np.concatenate((shared[happened], ones))
 
 
 def pooled_ms(replicas: Sequence[ReplicaGaps]) -> Weighted:
