@@ -119,8 +119,9 @@ def _optuna_study(search: Optimisation) -> optuna.Study:
         ) from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     empty = pd.DataFrame({name.partition(":")[0]: [0.0] for name in search.metrics})
+    direction = optuna.study.StudyDirection
     directions = [
-        "minimize" if objective(name, empty).minimise else "maximize"
+        direction.MINIMIZE if objective(name, empty).minimise else direction.MAXIMIZE
         for name in search.metrics
     ]
     sampler = optuna.samplers.TPESampler(seed=search.seed, n_startup_trials=2 * ROUND)
@@ -142,7 +143,8 @@ def _point(space: Space, trial: optuna.Trial) -> SweepPoint | None:
 
 def _suggest(trial: optuna.Trial, key: str, axis: Axis) -> Any:
     if isinstance(axis, Listed):
-        return trial.suggest_categorical(key, list(axis.values))
+        choices: list[Any] = [*axis.values]
+        return trial.suggest_categorical(key, choices)
     if axis.whole:
         step = int(axis.step) if axis.step else 1
         return trial.suggest_int(
