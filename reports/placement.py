@@ -12,6 +12,7 @@ from reports.figures.save import save_figure
 
 PLACE_FILE: Final = "place.csv"
 LOADS_FILE: Final = "loads.csv.gz"
+EXPERTS_FILE: Final = "experts.csv.gz"
 
 
 def write_placement_report(directory: Path) -> list[Path]:

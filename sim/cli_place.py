@@ -14,7 +14,12 @@ from rich.console import Console
 from rich.table import Table
 
 from calibration.models import model
-from reports.placement import LOADS_FILE, PLACE_FILE, write_placement_report
+from reports.placement import (
+    EXPERTS_FILE,
+    LOADS_FILE,
+    PLACE_FILE,
+    write_placement_report,
+)
 from sim.cli_output import print_json, progress
 from sim.config_errors import one_of
 from sim.errors import ConfigError
@@ -23,6 +28,7 @@ from sim.place import (
     PlacedRow,
     PlaceProblem,
     alltoall_bytes,
+    experts_frame,
     load_stats,
     loads_frame,
     place,
@@ -195,6 +201,7 @@ def _write(
     )
     write_csv_atomic(out / PLACE_FILE, table)
     write_csv_gz_atomic(out / LOADS_FILE, loads_frame(rows))
+    write_csv_gz_atomic(out / EXPERTS_FILE, experts_frame(rows[0].result.stats))
     write_json_atomic(out / "place.json", documents)
     for row in rows:
         for name in exports:

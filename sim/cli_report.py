@@ -9,9 +9,11 @@ from typing import Final
 import typer
 
 from reports.html.page import write_page
+from reports.html.placements import Placements, is_placements, read_placements
 from reports.html.points import Points, is_points, read_points
 from reports.html.study import Study, read_study
 from sim.cli_output import print_json
+from sim.errors import ConfigError
 
 PAGE_FILE: Final = "report.html"
 
@@ -36,17 +38,32 @@ def report_command(
         ConfigError: If a directory holds no results, a file is malformed, or the page
             cannot be written.
     """
-    study = read_results(directories)
+    placed = [path for path in directories if is_placements(path)]
+    if len(placed) > 1:
+        raise ConfigError("report: at most one directory of servescope place")
+    placements = read_placements(placed[0]) if placed else None
+    others = [path for path in directories if path not in placed]
+    study = read_results(others) if others or placements is None else placements
     path = out or directories[0] / PAGE_FILE
-    write_page(study, path)
+    write_page(study, path, placements)
     if as_json:
         size = path.stat().st_size
         print_json(
             {
                 "report": str(path),
-                "runs": len(study.points if isinstance(study, Points) else study.runs),
+                "runs": _runs(study),
                 "bytes": size,
             }
         )
     elif not quiet:
         typer.echo(f"written: {path} (one file, works offline)")
+
+
+def _runs(study: Study | Points | Placements) -> int:
+    match study:
+        case Placements():
+            return 0
+        case Points():
+            return len(study.points)
+        case Study():
+            return len(study.runs)

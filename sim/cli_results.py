@@ -31,7 +31,7 @@ def report(
         typer.Argument(
             metavar="DIR...",
             help="One directory of servescope compare, sweep or capacity, or any "
-            "number of servescope run.",
+            "number of servescope run; with or without one of servescope place.",
             show_default=False,
         ),
     ],

@@ -193,6 +193,18 @@ def _row(problem: PlaceProblem, result: PlacementResult) -> PlacedRow:
     )
 
 
+def experts_frame(stats: RoutingStats) -> pd.DataFrame:
+    """Load of every expert in every layer, relative to the mean, one row each."""
+    layer, expert = np.indices(stats.load.shape)
+    return pd.DataFrame(
+        {
+            "layer": layer.ravel(),
+            "expert": expert.ravel(),
+            "relative_load": (stats.load * stats.num_experts).ravel(),
+        }
+    )
+
+
 def loads_frame(rows: Sequence[PlacedRow]) -> pd.DataFrame:
     """Load of every GPU in every layer, relative to the mean, one row each."""
     frames = []

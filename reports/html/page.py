@@ -9,9 +9,14 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from reports.html.embed import library_scripts, read_asset, script_hash
+from reports.html.placements import Placements, placements_text
 from reports.html.points import Points
 from reports.html.points_words import points_text
-from reports.html.sections import chart_context, points_context
+from reports.html.sections import (
+    chart_context,
+    placements_context,
+    points_context,
+)
 from reports.html.study import Study
 from reports.html.words import text_context
 from sim.errors import ConfigError
@@ -20,11 +25,17 @@ from sim.files import write_atomic
 MAX_BYTES: Final = 8_000_000
 
 
-def render_page(study: Study | Points) -> str:
-    """The report of runs or of many points as HTML: no network, no other file.
+def render_page(
+    study: Study | Points | Placements, placements: Placements | None = None
+) -> str:
+    """The report of runs, many points or placements: no network, no other file.
 
     Everything read from files is escaped; the style, the script and the plotting
     library go in as they are, and the page allows no script but these.
+
+    Args:
+        study: What the page is about.
+        placements: Expert placements to show as well.
 
     Raises:
         ConfigError: If a file of a run is malformed, or the page exceeds
@@ -33,10 +44,13 @@ def render_page(study: Study | Points) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    if isinstance(study, Points):
-        context = {**points_text(study), **points_context(study)}
-    else:
-        context = {**text_context(study), **chart_context(study)}
+    match study:
+        case Placements():
+            context = {**placements_text(study), **placements_context(study)}
+        case Points():
+            context = {**points_text(study), **points_context(study, placements)}
+        case Study():
+            context = {**text_context(study), **chart_context(study, placements)}
     scripts = [*library_scripts(), read_asset("page.js")]
     text = environment.from_string(read_asset("page.html")).render(
         **context,
@@ -52,10 +66,14 @@ def render_page(study: Study | Points) -> str:
     return text
 
 
-def write_page(study: Study | Points, path: Path) -> None:
+def write_page(
+    study: Study | Points | Placements,
+    path: Path,
+    placements: Placements | None = None,
+) -> None:
     """Write the report, whole or not at all.
 
     Raises:
         ConfigError: As :func:`render_page`, or if the file cannot be written.
     """
-    write_atomic(path, render_page(study).encode())
+    write_atomic(path, render_page(study, placements).encode())

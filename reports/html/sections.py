@@ -10,11 +10,13 @@ from markupsafe import Markup
 from reports.html.charts.base import Figure
 from reports.html.charts.distributions import distribution_charts
 from reports.html.charts.explorer import Explorer, explorer, points_of, text_of
+from reports.html.charts.heat import heat_charts, heat_legend
 from reports.html.charts.rates import rate_charts
 from reports.html.charts.series import series_charts
 from reports.html.charts.stacks import ENERGY, TRAFFIC, stack_chart
 from reports.html.charts.timeline import KERNELS, breakdown_chart, timeline_charts
 from reports.html.embed import document_json, script_json
+from reports.html.placements import Placements, layers_table
 from reports.html.points import Points
 from reports.html.quantities import QUANTITIES
 from reports.html.study import Run, Study
@@ -28,30 +30,46 @@ _TITLES: Final = {
     "explorer": "Explore",
     "energy": "Energy",
     "traffic": "HBM traffic",
+    "experts": "Experts",
     "timeline": "Iterations",
     "series": "Over time",
 }
 
 
-def chart_context(study: Study) -> dict[str, Any]:
+def chart_context(study: Study, placements: Placements | None = None) -> dict[str, Any]:
     """Charts of a study and all that the template and script say about them.
 
     Raises:
         ConfigError: If a file of a run is malformed.
     """
-    groups = _chart_groups(study, _detailed(study))
+    groups = _chart_groups(study, _detailed(study)) | _heat(placements)
     points = explorer(points_of(study.runs), _first_shown(study))
     charts = {str(c.name): c for group in groups.values() for c in group.values()}
     if points is not None:
         charts |= {str(chart.name): chart for chart in points.charts}
-    return _charts_context(groups, charts, points)
+    return _charts_context(groups, charts, points, placements)
 
 
-def points_context(points: Points) -> dict[str, Any]:
+def points_context(
+    points: Points, placements: Placements | None = None
+) -> dict[str, Any]:
     """The same of a sweep or a capacity study, which has the explorer only."""
-    found = explorer(points.points, {}, points.axes)
-    charts = {} if found is None else {str(c.name): c for c in found.charts}
-    return _charts_context({}, charts, found)
+    found, groups = explorer(points.points, {}, points.axes), _heat(placements)
+    charts = {str(c.name): c for group in groups.values() for c in group.values()}
+    if found is not None:
+        charts |= {str(c.name): c for c in found.charts}
+    return _charts_context(groups, charts, found, placements)
+
+
+def placements_context(placements: Placements) -> dict[str, Any]:
+    """The same of placements alone."""
+    groups = _heat(placements)
+    charts = {str(c.name): c for c in groups["experts"].values()}
+    return _charts_context(groups, charts, None, placements)
+
+
+def _heat(placements: Placements | None) -> dict[str, dict[str, Figure]]:
+    return {} if placements is None else {"experts": heat_charts(placements)}
 
 
 def _detailed(study: Study) -> list[Run]:
@@ -99,6 +117,7 @@ def _charts_context(
     groups: Mapping[str, Mapping[str, Figure]],
     charts: Mapping[str, Figure],
     points: Explorer | None,
+    placements: Placements | None,
 ) -> dict[str, Any]:
     anchors = [name for name in _TITLES if name in groups]
     have = {*anchors, *(["explorer"] if points is not None else [])}
@@ -124,6 +143,11 @@ def _charts_context(
             (chart.name, f"Which layers run what, {name.replace('-', ' ')}")
             for name, chart in groups.get("timeline", {}).items()
         ],
+        "heat_titles": [
+            (chart.name, title) for title, chart in groups.get("experts", {}).items()
+        ],
+        "heat_legend": heat_legend(),
+        "layers_table": None if placements is None else layers_table(placements),
         "explorer": points,
         "kernels": list(KERNELS.values()),
         "energy_parts": [(part.title, part.color) for part in reversed(ENERGY)],
