@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from bokeh.document import Document
-from bokeh.models import Div, Select
+from bokeh.models import Div, Select, Slider
 
 from reports.html.quantities import QUANTITIES
 from sim.config_file import load_config
@@ -57,6 +58,25 @@ def test_what_cannot_run_is_said_and_leaves_the_page() -> None:
     assert numbers.text == before
     gpu.value = "h200_sxm"
     assert "role='status'" in status.text
+    assert numbers.text != before
+
+
+def test_the_page_says_how_long_a_small_simulation_took() -> None:
+    document = Document()
+    WhatIf(None, ["workload.dataset=random", "workload.random_output_len=8"]).add_to(
+        document
+    )
+    status, rate = (document.select_one({"name": n}) for n in ("status", "rate"))
+    assert isinstance(status, Div)
+    assert isinstance(rate, Slider)
+    taken = r"Simulated both policies in (\d+\.\d\d) s\.</p>$"
+    assert re.search(taken, status.text)
+    numbers = document.select_one({"name": "numbers"})
+    assert isinstance(numbers, Div)
+    before = numbers.text
+    rate.value = 2.0
+    rate.trigger("value_throttled", 1.3, 2.0)
+    assert re.search(taken, status.text)
     assert numbers.text != before
 
 
