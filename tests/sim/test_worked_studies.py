@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -45,3 +49,28 @@ def test_what_if_bandwidth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         pd.read_csv(tmp_path / "what_if_bandwidth.csv")[metrics], table[metrics]
     )
     assert (tmp_path / "what_if_bandwidth.png").exists()
+
+
+def test_tutorial(tmp_path: Path) -> None:
+    """It runs as a script, and its answers are those a reader is told to expect."""
+    root = Path(__file__).parents[2]
+    words = [sys.executable, str(root / "sim/worked_studies/tutorial.py")]
+    done = subprocess.run(
+        words,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    layers = dict(
+        re.findall(r"^(\S+): \d+ prompt tokens in (\d+) layers$", done.stdout, re.M)
+    )
+    assert layers["chunked-prefill"] == "48"  # of Qwen3-30B-A3B
+    assert 1 <= int(layers["layered-prefill"]) < 48
+    assert re.search(r"^capacity [1-9]\.\d\d req/s$", done.stdout, re.M)
+    faster = re.search(r"^p99 TBT (\S+) % with twice the HBM", done.stdout, re.M)
+    assert faster is not None
+    assert -50 < int(faster[1]) < 0  # less time, but not half: hosts are no faster
+    assert list(tmp_path.iterdir()) == []
