@@ -42,26 +42,30 @@ def service_s(config: Config) -> float:
 
 
 @pytest.mark.no_cover  # long; test_the_command covers what it runs
+@pytest.mark.parametrize(
+    ("requests", "seeds", "half_width"),
+    [(400, 4, 0.16), pytest.param(2000, 5, 0.08, marks=pytest.mark.long)],
+)
 @pytest.mark.parametrize("waiting", [0.5, 2.0])
 def test_a_single_server_has_the_capacity_of_pollaczek_and_khinchine(
-    tmp_path: Path, waiting: float
+    tmp_path: Path, waiting: float, requests: int, seeds: int, half_width: float
 ) -> None:
     """Mean time in system at most D (1 + w): rate with rho / (2 (1 - rho)) = w.
 
     The closed form lies inside the stated interval, widened by the bisection's
     tolerance (the interval is of seeds alone).
     """
-    config = load_config(None, SINGLE_SERVER)
+    config = load_config(None, [*SINGLE_SERVER, f"workload.num_requests={requests}"])
     duration = service_s(config)
     limit_ms = 1e3 * duration * (1 + waiting)
     closed_form = 2 * waiting / (1 + 2 * waiting) / duration
     start = config.workload.model_copy(update={"request_rate": closed_form / 3})
     config = config.model_copy(update={"workload": start})
     target = Target(None, (("mean_e2el_ms", limit_ms),))
-    found = find_capacity(config, target, tmp_path, Search(jobs=1, max_seeds=5))
+    found = find_capacity(config, target, tmp_path, Search(jobs=1, max_seeds=seeds))
     tolerance = 0.02 * closed_form
     assert found.rate.low - tolerance < closed_form < found.rate.high + tolerance
-    assert found.rate.half_width < 0.08 * closed_form
+    assert found.rate.half_width < half_width * closed_form
     assert found.unstable == 0
 
 
