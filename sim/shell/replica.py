@@ -85,6 +85,8 @@ class Replica:
         self._pricer = pricer
         self._outlets = outlets
         self._index = index
+        # Asked once: an isinstance of a protocol is too slow for every iteration.
+        self._clocked = pricer if isinstance(pricer, ClockedPricer) else None
         self._decode_pricer: DecodePricer | None = None
         if fast_forward and isinstance(pricer, DecodePricer):
             self._decode_pricer = pricer
@@ -166,8 +168,8 @@ class Replica:
         engine.begin(plan, start_ns)
         decoding = engine.decoding.size
         context = engine.decoding.stored_tokens + decoding
-        if isinstance(self._pricer, ClockedPricer):
-            self._pricer.begin(start_ns)
+        if self._clocked is not None:
+            self._clocked.begin(start_ns)
         cost = self._pricer.price(plan, decoding, context)
         self.log.append(start_ns, plan, cost, engine)
         if self.observer is not None:

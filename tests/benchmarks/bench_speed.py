@@ -113,7 +113,10 @@ CASES: Final[Mapping[str, dict[str, object]]] = {
 
 def measure(name: str, *, check: bool = False) -> dict[str, float]:
     """Run one case in this process, with every invariant watched or none."""
-    from sim.build_cluster import build_cluster  # noqa: PLC0415  (imports are measured)
+    try:  # (imports are measured)
+        from sim.build_cluster import build_cluster  # noqa: PLC0415
+    except ImportError:  # an older checkout
+        from sim.build import build_cluster  # noqa: PLC0415
     from sim.config_file import load_config  # noqa: PLC0415
     from sim.results import run_result  # noqa: PLC0415
     from sim.runner import prepare  # noqa: PLC0415
