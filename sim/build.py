@@ -179,23 +179,8 @@ def build_machine(config: Config, profile: EngineProfile | None = None) -> Machi
     dtype = shape.native_dtype if config.model.dtype == "auto" else config.model.dtype
     kv_dtype = "fp8" if config.engine.kv_cache_dtype == "fp8" else "bfloat16"
     profile = profile or profile_of(config)
-    data_dir = config.calibration.data_dir
-    tables = load_tables(
-        device.name,
-        DATA_DIR if data_dir is None else Path(data_dir),
-        profile.framework,
-    )
-    tp = config.parallel.tensor_parallel_size
-    deployment = Deployment(
-        model=shape,
-        dtype=dtype,
-        kv_dtype=kv_dtype,
-        tp=tp,
-        ep=config.parallel.expert_parallel_size,
-        dp=config.parallel.data_parallel_size,
-        expert_copies=1.0 + config.moe.redundant_experts / max(shape.num_experts, 1),
-        contexts_everywhere=config.moe.communication == "context_coherent",
-    )
+    tables = _tables(config, device, profile)
+    deployment = _deployment(config, shape, dtype, kv_dtype)
     kernels = _kernels(config, tables, device, deployment, profile)
     power = _power(device, dtype, deployment.gpus)
     skew = _skew(config, shape)
@@ -240,7 +225,7 @@ def build_machine(config: Config, profile: EngineProfile | None = None) -> Machi
             device,
             shape,
             kv_dtype,
-            tp=tp,
+            tp=deployment.tp,
             gpus_per_node=config.cluster.gpus_per_node,
             scale=config.cluster.link_bandwidth_scale,
         ),
@@ -248,6 +233,29 @@ def build_machine(config: Config, profile: EngineProfile | None = None) -> Machi
         calibration_sha256=_calibration_hash(
             kernels.packs, profile, device, f"{skew!r}{placed.sha256 if placed else ''}"
         ),
+    )
+
+
+def _tables(config: Config, device: Gpu, profile: EngineProfile) -> KernelTables:
+    data_dir = config.calibration.data_dir
+    folder = DATA_DIR if data_dir is None else Path(data_dir)
+    return load_tables(device.name, folder, profile.framework)
+
+
+def _deployment(
+    config: Config, shape: ModelShape, dtype: str, kv_dtype: str
+) -> Deployment:
+    """The model as it is split over the GPUs of a replica."""
+    parallel = config.parallel
+    return Deployment(
+        model=shape,
+        dtype=dtype,
+        kv_dtype=kv_dtype,
+        tp=parallel.tensor_parallel_size,
+        ep=parallel.expert_parallel_size,
+        dp=parallel.data_parallel_size,
+        expert_copies=1.0 + config.moe.redundant_experts / max(shape.num_experts, 1),
+        contexts_everywhere=config.moe.communication == "context_coherent",
     )
 
 

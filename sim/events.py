@@ -220,9 +220,8 @@ class RunEnded:
     logs: Sequence[IterationLog]
 
 
-Event = (
-    RunStarted
-    | Arrived
+Timed = (
+    Arrived
     | Sent
     | Queued
     | Rejected
@@ -234,6 +233,8 @@ Event = (
     | Stalled
     | RunEnded
 )
+"""What happens at a time."""
+Event = RunStarted | Timed
 """Everything an observer may be told."""
 
 

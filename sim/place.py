@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from calibration.kernels.expert_parallel import DISPATCH_BYTES
 from sim.config_errors import one_line
 from sim.errors import ConfigError
 from sim.placement.dispatch import DISPATCHES
@@ -37,8 +38,6 @@ _FURTHER: Final = (
     "node_sends",
     "worst_link",
 )
-_BFLOAT16_BYTES: Final = 2
-_FP8_BYTES: Final = 1 + 4 / 128  # with a scale per 128 values, as DeepEP dispatches
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +128,7 @@ def alltoall_bytes(metrics: PlacementMetrics, layers: int, hidden_size: int) -> 
 
     Dispatch in fp8 with scales, combine in bfloat16, each once per other GPU.
     """
-    each = hidden_size * (_FP8_BYTES + _BFLOAT16_BYTES)
+    each = hidden_size * (DISPATCH_BYTES["fp8"] + DISPATCH_BYTES["bfloat16"])
     return layers * metrics.dispatch_sends * each
 
 

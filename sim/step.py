@@ -56,6 +56,16 @@ class StepCost(NamedTuple):
     energy_flop_j: float
 
     @property
+    def hbm_bytes(self) -> int:
+        """All HBM bytes of the iteration."""
+        return (
+            self.expert_weight_bytes
+            + self.other_weight_bytes
+            + self.kv_bytes
+            + self.activation_bytes
+        )
+
+    @property
     def energy_j(self) -> float:
         """Total energy of the iteration."""
         return (

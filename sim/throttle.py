@@ -28,17 +28,11 @@ class ThrottledPricer:
     def price(self, plan: StepPlan, decoding: int, context_tokens: int) -> StepCost:
         """Cost of ``plan``, perhaps over a longer time."""
         cost = self._pricer.price(plan, decoding, context_tokens)
-        hbm_bytes = (
-            cost.expert_weight_bytes
-            + cost.other_weight_bytes
-            + cost.kv_bytes
-            + cost.activation_bytes
-        )
-        duration_ns = max(cost.duration_ns, self._capped_ns(cost, hbm_bytes))
+        duration_ns = max(cost.duration_ns, self._capped_ns(cost))
         energy = self._power.split(
             duration_ns=duration_ns,
             wait_ns=cost.wait_ns,
-            hbm_bytes=hbm_bytes,
+            hbm_bytes=cost.hbm_bytes,
             flops=cost.flops,
         )
         return cost._replace(
@@ -49,10 +43,12 @@ class ThrottledPricer:
             energy_flop_j=energy.flop_j,
         )
 
-    def _capped_ns(self, cost: StepCost, hbm_bytes: int) -> int:
+    def _capped_ns(self, cost: StepCost) -> int:
         """Time after which the mean power is that of the cap."""
         power = self._power
-        work_pj = power.hbm_pj_per_byte * hbm_bytes + power.pj_per_flop * cost.flops
+        work_pj = (
+            power.hbm_pj_per_byte * cost.hbm_bytes + power.pj_per_flop * cost.flops
+        )
         waiting_w = power.num_gpus * (power.gap_w - power.run_w)
         fixed_j = work_pj * 1e-12 + waiting_w * s_from_ns(cost.wait_ns)
         room_w = power.num_gpus * (power.cap_w - power.run_w)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from calibration.hardware import Gpu
 from calibration.kernels.collectives import nccl_curve
+from calibration.links import P2P_LATENCY_NS
 from calibration.tables import KernelTables
 from sim.kernel_times import Timed
 
 _PROFILED = (2, 4, 8)
-# AIC system files: latency of a message between nodes (p2p_latency, 10 us).
-_NIC_LATENCY_NS = 10_000.0
 
 
 class MoeLinks:
@@ -58,7 +57,7 @@ class MoeLinks:
         near = self._curve.at(message)
         far = 0.0
         if nic_bytes > 0:
-            far = _NIC_LATENCY_NS + nic_bytes / self._nic
+            far = P2P_LATENCY_NS + nic_bytes / self._nic
         if far > near.ns:
             return Timed(round(far), round(far))  # nobody profiled this tier
         return near
@@ -87,5 +86,5 @@ class MoeLinks:
         if nodes == 1:
             return near
         far_bytes = message_bytes * (nodes - 1) / nodes / self.ranks_per_node
-        far = round(_NIC_LATENCY_NS + far_bytes / self._nic)
+        far = round(P2P_LATENCY_NS + far_bytes / self._nic)
         return Timed(near.ns + far, near.extrapolated_ns + far)

@@ -16,25 +16,13 @@ from sim.events import (
     RunEnded,
     Sent,
     Stalled,
+    Timed,
     TransferEnded,
     TransferStarted,
 )
 
 # Order at equal times. Sending and delivery are caused by either of the first two.
 _ARRIVAL, _ITERATION_END, _PLAN = range(3)
-_Timed = (
-    Arrived
-    | Sent
-    | Queued
-    | Rejected
-    | IterationStarted
-    | IterationsEnded
-    | Offered
-    | TransferStarted
-    | TransferEnded
-    | Stalled
-    | RunEnded
-)
 
 
 class ClockOrder(Check):
@@ -100,7 +88,7 @@ class ClockOrder(Check):
             raise self.broken("an iteration never ended", event.time_ns)
 
     def _follows(
-        self, event: _Timed, kind: int, latest: int, replica: int | None = None
+        self, event: Timed, kind: int, latest: int, replica: int | None = None
     ) -> None:
         """Check that the event may come after those at the same time.
 

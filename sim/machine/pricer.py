@@ -84,16 +84,10 @@ class KernelPricer:
         duration_ns = schedule.horizon_ns
         exposed_ns, planned_ns = self._note(schedule, closed.duration_ns)
         wait_ns = min(closed.wait_ns + exposed_ns - planned_ns, duration_ns)
-        hbm_bytes = (
-            closed.expert_weight_bytes
-            + closed.other_weight_bytes
-            + closed.kv_bytes
-            + closed.activation_bytes
-        )
         energy = self._power.split(
             duration_ns=duration_ns,
             wait_ns=wait_ns,
-            hbm_bytes=hbm_bytes,
+            hbm_bytes=closed.hbm_bytes,
             flops=closed.flops,
         )
         return closed._replace(
