@@ -23,7 +23,8 @@ from reports.html.study import Run, Study
 
 _MOST_DETAILED: Final = 24
 """Runs with distributions, time series and timeline; more would not fit the page."""
-_MOST_ROWS: Final = 50
+MOST_ROWS: Final = 25
+"""Configurations listed below the charts, each a row that a filter writes again."""
 _TITLES: Final = {
     "rates": "Against the rate",
     "distributions": "Latencies",
@@ -189,5 +190,5 @@ def _page(charts: Mapping[str, Figure], points: Explorer | None) -> dict[str, An
         "charts": list(charts),
         "x_only": [n for n in charts if n.startswith(("timeline", "series"))],
         "explorer": info,
-        "most_rows": _MOST_ROWS,
+        "most_rows": MOST_ROWS,
     }
