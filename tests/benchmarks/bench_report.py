@@ -3,8 +3,8 @@
 ``python -m tests.benchmarks.bench_report [POINTS]`` prints the size of the page, the
 time to write it, the time until it is interactive (charts drawn, controls answering)
 and the time a filter takes with filters, charts and table in view: until table and
-count are right, and until the frame after the charts are drawn again. One run is simulated; its result is varied into points, as
-only their number matters here.
+count are right, and until the frame after the charts are drawn again. One run is
+simulated; its result is varied into points, as only their number matters here.
 """
 
 # ruff: noqa: T201  (printing is all it does)
