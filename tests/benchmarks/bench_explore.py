@@ -1,7 +1,7 @@
 """The what-if page in headless Chromium: from a slider's move to the new figures.
 
-``python -m tests.benchmarks.bench_explore`` starts ``servescope explore`` as a user
-does and moves the slider of the request rate. Printed, not judged: the time from the
+``python -m tests.benchmarks.bench_explore [KEY=VALUE...]`` starts ``servescope explore``
+as a user does (with these ``--set``) and moves the slider of the request rate. Printed, not judged: the time from the
 key press until the frame after the new numbers and charts are drawn, and the part of
 it that the server says it simulated.
 """
@@ -57,7 +57,8 @@ def main() -> None:
     chromium = shutil.which("chromium")
     if chromium is None:
         sys.exit("no Chromium: apt-get install chromium")
-    code = "from sim.cli import main; main(['explore', '--no-browser'])"
+    words = [word for text in sys.argv[1:] for word in ("--set", text)]
+    code = f"from sim.cli import main; main({['explore', '--no-browser', *words]!r})"
     root = Path(__file__).parents[2]
     with (
         subprocess.Popen(
@@ -80,7 +81,7 @@ def main() -> None:
             server.terminate()
     print(f"opened after {opened_s:.2f} s")
     for name, times in (
-        ("until the new figures", [ms / 1e3 for ms, _ in moves]),
+        ("until the new figures (target < 1)", [ms / 1e3 for ms, _ in moves]),
         ("of it simulated", [_simulated_s(text) for _, text in moves]),
     ):
         print(
