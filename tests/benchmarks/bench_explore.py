@@ -1,9 +1,9 @@
 """The what-if page in headless Chromium: from a slider's move to the new figures.
 
-``python -m tests.benchmarks.bench_explore [KEY=VALUE...]`` starts ``servescope explore``
-as a user does (with these ``--set``) and moves the slider of the request rate. Printed, not judged: the time from the
-key press until the frame after the new numbers and charts are drawn, and the part of
-it that the server says it simulated.
+``python -m tests.benchmarks.bench_explore [KEY=VALUE...]`` starts ``servescope
+explore`` as a user does (with these ``--set``) and moves the slider of the request
+rate. Printed, not judged: the time from the key press until the frame after the new
+numbers and charts are drawn, and the part of it that the server says it simulated.
 """
 
 # ruff: noqa: T201  (printing is all it does)
@@ -32,15 +32,15 @@ _FIND: Final = """(selector) => {
   };
   return walk(document);
 }"""
-# The table is written after the charts' data, so that it is the last to change.
+# The table is made anew after the charts' data have come, so it is the last to change.
 _MOVE: Final = f"""(key) => {{
   const find = {_FIND};
   const number = () => find('td[data-key="mean_ttft_ms"][data-policy="{_POLICY}"]');
-  const before = number().textContent, start = performance.now();
+  const before = number(), start = performance.now();
   find(".noUi-handle").dispatchEvent(new KeyboardEvent("keydown", {{key}}));
   return new Promise((done) => {{
     const look = () => requestAnimationFrame(() => {{
-      if (number().textContent === before) look();
+      if (number() === before) look();
       else requestAnimationFrame(() => requestAnimationFrame(
         () => done([performance.now() - start, find("[role=status]").textContent])));
     }});
