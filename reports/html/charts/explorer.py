@@ -241,7 +241,7 @@ def _chart(
         selection_line_width=2,
         name=f"explorer-points-{place}",
     )
-    chart.step(
+    front = chart.step(
         "x",
         "y",
         source=ColumnDataSource({"x": [], "y": []}),
@@ -251,6 +251,7 @@ def _chart(
         alpha=0.7,
         name=f"explorer-front-{place}",
     )
+    front.glyph.tags = ["ink"]  # grey on white and on black
     tips = [("policy", "@policy"), *((key.name, f"@{key.column}") for key in keys)]
     tips += [
         (known[key].title, f"@{{text:{key}}} {known[key].unit}")
