@@ -17,7 +17,7 @@ from sim.studies.sweep import SweepOptions, SweepPlan, plan_sweep, sweep
 from sim.studies.worker import simulate
 
 _TARGET_S = 300.0  # of 1,000 points on two workers
-_PAIR = 60  # points of the runs on one and two workers
+_PAIR = 200  # points of the runs on one and two workers
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ def makespan_ns(name: str, scenario: Scenario) -> int:
 
 
 @every_scheduler
-@cases(20)
+@cases(10)
 @given(
     slots=st.integers(1, 9),
     rounds=st.integers(1, 4),
@@ -43,7 +43,7 @@ def test_equal_outputs_run_at_the_decode_bound(
     assert makespan_ns(name, scenario) == rounds * outputs * step_ns
 
 
-@cases(50)
+@cases(12)
 @given(
     prompts=st.lists(st.integers(1, 300), min_size=1, max_size=12),
     budget=st.integers(1, 200),

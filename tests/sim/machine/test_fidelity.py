@@ -107,7 +107,7 @@ def plans(draw: st.DrawFn) -> tuple[StepPlan, int, int]:
     return StepPlan(spans), decoding, decoding * draw(st.integers(1, 4000))
 
 
-@cases(25)
+@cases(12)
 @given(plans(), st.sampled_from([1.0, 0.9173, 1.271]))
 def test_any_plan_takes_the_time_of_the_closed_form(
     plan: tuple[StepPlan, int, int], factor: float
@@ -121,7 +121,7 @@ def test_any_plan_takes_the_time_of_the_closed_form(
 PRICERS: dict[object, KernelPricer] = {}
 
 
-@cases(25)
+@cases(12)
 @given(plans(), st.sampled_from(["tp-all-reduce", "two-batch"]))
 def test_overlap_keeps_the_machines_laws(
     plan: tuple[StepPlan, int, int], overlap: str
