@@ -10,13 +10,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from calibration.kernels.expert_parallel import (
-    ExpertParallelLayers,
-    MoeShape,
-    RankLoads,
-)
+from calibration.kernels.deepep import DeepEp
+from calibration.kernels.exchange import DeepEpExchange, Exchange, NcclExchange
+from calibration.kernels.expert_parallel import ExpertParallelLayers
 from calibration.kernels.model_kernels import ModelKernels
 from calibration.kernels.moe_links import MoeLinks
+from calibration.kernels.rank_loads import MoeShape, RankLoads, copies
 from calibration.model_shape import ModelShape
 from sim.config import Config
 from sim.config_errors import ConfigKeyError
@@ -202,10 +201,35 @@ def _stays(stats: RoutingStats, shares: np.ndarray) -> np.ndarray:
     return stats.top_k * np.concatenate([first, local])
 
 
+@dataclass(frozen=True, slots=True)
+class Messengers:
+    """What carries tokens to experts and back.
+
+    Attributes:
+        links: NCCL's all-to-all between the ranks.
+        deepep: DeepEP's kernels, where they take its place.
+    """
+
+    links: MoeLinks
+    deepep: DeepEp | None = None
+
+    def exchange(
+        self, config: Config, loads: RankLoads, shape: MoeShape
+    ) -> Exchange | None:
+        """Messages under a placement; None where every rank has all tokens."""
+        mode = config.moe.communication
+        if mode == "tp_allreduce" or self.links.ranks == 1:
+            return None
+        out, back = copies(loads, self.links.ranks, mode)
+        if self.deepep is not None:
+            return DeepEpExchange(self.deepep, out, loads, shape)
+        return NcclExchange(self.links, out, back, shape)
+
+
 def expert_layers(
     config: Config,
     kernels: ModelKernels,
-    links: MoeLinks,
+    messengers: Messengers,
     shape: ModelShape,
     dtype: str,
     routing: Routing,
@@ -213,14 +237,20 @@ def expert_layers(
     """The MoE layers of a replica, priced rank by rank."""
     placement, stats = place_experts(config, routing)
     return layers_of(
-        config, kernels, links, shape, dtype, replace(routing, stats=stats), placement
+        config,
+        kernels,
+        messengers,
+        shape,
+        dtype,
+        replace(routing, stats=stats),
+        placement,
     )
 
 
 def layers_of(
     config: Config,
     kernels: ModelKernels,
-    links: MoeLinks,
+    messengers: Messengers,
     shape: ModelShape,
     dtype: str,
     routing: Routing,
@@ -229,17 +259,21 @@ def layers_of(
     """The same for a given placement."""
     stats = routing.stats
     pi = observed_inclusion(stats.load, stats.top_k)
+    loads = rank_loads(placement, stats, topology_of(config))
+    sizes = MoeShape(
+        hidden_size=shape.hidden_size,
+        top_k=shape.top_k,
+        expert_bytes=shape.expert_bytes(dtype),
+        dispatch_dtype=config.moe.dispatch_dtype,
+    )
+    links = messengers.links
     return ExpertParallelLayers(
         experts=kernels.routed_experts,
         links=links,
-        loads=rank_loads(placement, stats, topology_of(config)),
+        exchange=messengers.exchange(config, loads, sizes),
+        loads=loads,
         miss=RoutedCoverage(pi, routing.concentration).miss,
-        shape=MoeShape(
-            hidden_size=shape.hidden_size,
-            top_k=shape.top_k,
-            expert_bytes=shape.expert_bytes(dtype),
-            dispatch_dtype=config.moe.dispatch_dtype,
-        ),
+        shape=sizes,
         communication=config.moe.communication,
         gather=links.gather,
         sharded_attention=config.parallel.tensor_parallel_size > 1,

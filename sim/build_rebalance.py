@@ -6,12 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from calibration.hardware import Gpu
+from calibration.kernels.deepep import DeepEp, ExpertSizes, deepep_tables
 from calibration.kernels.expert_parallel import ExpertParallelLayers
 from calibration.kernels.model_kernels import Deployment, ModelKernels
 from calibration.kernels.moe_links import MoeLinks
 from calibration.model_shape import ModelShape
 from calibration.tables import KernelTables
 from sim.build_placement import (
+    Messengers,
     Routing,
     expert_layers,
     is_placed,
@@ -38,15 +40,15 @@ class PlacedExperts:
 
     Attributes:
         layers: Their price.
-        links: All-to-all times.
+        messengers: What carries tokens to them.
         model: Their sizes.
         kernels: Kernel times.
         dtype: Weight format.
-        sha256: Hash of the statistics.
+        sha256: Hash of the statistics, and of DeepEP's tables where they are used.
     """
 
     layers: ExpertParallelLayers
-    links: MoeLinks
+    messengers: Messengers
     model: ModelShape
     kernels: ModelKernels
     dtype: str
@@ -112,16 +114,27 @@ def placed_experts(
     if not shape.is_moe:
         raise ConfigError(f"moe.placement: {shape.name} has no experts")
     routing = routing_of(config, shape, skew)
-    links = MoeLinks(
-        tables,
-        device,
-        deployment.gpus,
-        config.cluster.gpus_per_node,
-        config.cluster.link_bandwidth_scale,
-    )
-    layers = expert_layers(config, kernels, links, shape, dtype, routing)
+    messengers = _messengers(config, tables, device, deployment)
+    layers = expert_layers(config, kernels, messengers, shape, dtype, routing)
     digest = stats_sha256(routing.stats)
-    return PlacedExperts(layers, links, shape, kernels, dtype, digest)
+    if messengers.deepep is not None:
+        digest += messengers.deepep.tables.sha256
+    return PlacedExperts(layers, messengers, shape, kernels, dtype, digest)
+
+
+def _messengers(
+    config: Config, tables: KernelTables, device: Gpu, deployment: Deployment
+) -> Messengers:
+    shape, cluster = deployment.model, config.cluster
+    ranks = deployment.gpus
+    per_node = min(ranks, cluster.gpus_per_node)
+    scale = cluster.link_bandwidth_scale
+    links = MoeLinks(tables, device, ranks, per_node, scale)
+    if config.moe.all_to_all != "deepep":
+        return Messengers(links)
+    sizes = ExpertSizes(shape.hidden_size, shape.top_k, shape.num_experts)
+    timed = deepep_tables(tables)
+    return Messengers(links, DeepEp(timed, sizes, ranks, per_node, scale))
 
 
 def fresh_pricer(
@@ -133,23 +146,19 @@ def fresh_pricer(
     """Gives a replica a pricer of its own, where experts move or topics change."""
     if placed is None or not moves_experts(config):
         return None
-    kernels, links, shape, dtype = (
-        placed.kernels,
-        placed.links,
-        placed.model,
-        placed.dtype,
-    )
+    kernels, shape, dtype = placed.kernels, placed.model, placed.dtype
+    messengers = placed.messengers
     topics = topics_of(config, shape)
 
     def priced(routing: Routing, placement: ExpertPlacement) -> ExpertParallelLayers:
-        return layers_of(config, kernels, links, shape, dtype, routing, placement)
+        return layers_of(config, kernels, messengers, shape, dtype, routing, placement)
 
     return lambda: rebalancing_pricer(
         config,
         topics,
         model_of,
         priced,
-        links.transfer_ns,
+        messengers.links.transfer_ns,
         shape.expert_bytes(dtype),
         power,
     )

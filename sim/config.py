@@ -229,6 +229,13 @@ def _check_moe(config: Config) -> None:
         )
     if moe.topics > 1 and (moe.affinity is not None or moe.statistics != "preset"):
         raise ConfigKeyError("moe.topics", moe.topics, 'needs moe.statistics "preset"')
+    if moe.all_to_all == "deepep" and moe.communication != "ep_home":
+        raise ConfigKeyError(
+            "moe.all_to_all",
+            moe.all_to_all,
+            'needs moe.communication = "ep_home"',
+            ("moe.communication",),
+        )
     tp = parallel.tensor_parallel_size
     if moe.communication == "context_coherent" and tp > 1:
         raise ConfigKeyError(

@@ -251,6 +251,11 @@ class MoeConfig(Section):
         "dispatch to experts and combine at home; or stay where the expert was, with "
         "every context on every GPU (ExFlow).",
     )
+    all_to_all: Literal["nccl", "deepep"] = Field(
+        default="nccl",
+        description="Kernels of dispatch and combine (communication ep_home): NCCL's "
+        "all-to-all, or DeepEP's, low latency where all rows decode, else normal.",
+    )
     dispatch_dtype: Literal["bfloat16", "fp8"] = Field(
         default="bfloat16", description="Type of dispatched states (DeepEP: fp8)."
     )

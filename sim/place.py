@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from calibration.kernels.expert_parallel import DISPATCH_BYTES
+from calibration.kernels.rank_loads import DISPATCH_BYTES
 from sim.config_errors import one_line
 from sim.errors import ConfigError
 from sim.placement.dispatch import DISPATCHES
