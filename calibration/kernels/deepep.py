@@ -188,13 +188,12 @@ def _curve(
     )
 
 
-def _distance_from(wanted: ExpertSizes) -> Callable[[ExpertSizes], tuple[float, float]]:
-    """How unlike a model's messages are: first in bytes, then in experts."""
+def _distance_from(wanted: ExpertSizes) -> Callable[[ExpertSizes], float]:
+    """How unlike a model's messages are: size, number and targets."""
 
-    def distance(shape: ExpertSizes) -> tuple[float, float]:
-        size = shape.hidden_size * shape.top_k / (wanted.hidden_size * wanted.top_k)
-        experts = shape.num_experts / wanted.num_experts
-        return abs(math.log(size)), abs(math.log(experts))
+    def distance(shape: ExpertSizes) -> float:
+        ratios = zip(shape, wanted, strict=True)
+        return sum(abs(math.log(size / other)) for size, other in ratios)
 
     return distance
 

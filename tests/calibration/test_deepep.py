@@ -126,7 +126,7 @@ def test_other_models_take_the_time_of_their_bytes(
                 timed = strange.at(mode, phase, tokens * copies * width, 0.0)
                 assert timed.extrapolated_ns == timed.ns
                 errors.append(abs(timed.ns / measured - 1))
-    assert np.mean(errors) < 0.16
+    assert np.mean(errors) < 0.1
 
 
 class _Without:
@@ -175,5 +175,5 @@ def test_the_hash_of_a_machine_names_its_tables() -> None:
 
 
 def test_deepep_needs_dispatch_and_combine() -> None:
-    with pytest.raises(ConfigError, match="needs moe.communication"):
+    with pytest.raises(ConfigError, match="needs moe"):
         load_config(None, ["moe.all_to_all=deepep"])
