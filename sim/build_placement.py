@@ -79,18 +79,8 @@ def routing_of(config: Config, shape: ModelShape, skew: RoutingSkew) -> Routing:
         ConfigError: If a file is bad or does not fit the model.
     """
     moe = config.moe
-    layers, experts = shape.num_moe_layers, shape.num_experts
     if moe.statistics is not None and moe.statistics != "preset":
-        path = Path(moe.statistics)
-        stats = read_routing(path, ImportOptions(top_k=shape.top_k))
-        if stats.load.shape != (layers, experts) or stats.top_k != shape.top_k:
-            raise ConfigKeyError(
-                "moe.statistics",
-                moe.statistics,
-                f"must be of {layers} layers, {experts} experts, top-{shape.top_k}, as"
-                f" {shape.name}; is of {stats.num_layers}, {stats.num_experts},"
-                f" top-{stats.top_k}",
-            )
+        stats = _of_file("moe.statistics", moe.statistics, shape)
         return Routing(stats, _CONCENTRATION)
     known = _known(shape)
     if moe.affinity is None and known is not None:
@@ -101,10 +91,38 @@ def routing_of(config: Config, shape: ModelShape, skew: RoutingSkew) -> Routing:
             "moe.statistics", "preset", f"there is none of {shape.name}"
         )
     rng = stream(0, f"routing/{shape.name}/config")
-    load = lognormal_load(rng, layers, experts, skew.decode_skew)
+    sizes = shape.num_moe_layers, shape.num_experts
+    load = lognormal_load(rng, *sizes, skew.decode_skew)
     groups = config.parallel.gpus_per_replica
     planted = planted_markov(rng, load, groups, moe.affinity or 0.0, shape.top_k)
     return Routing(planted.stats, _CONCENTRATION)
+
+
+def fitted_to(config: Config, shape: ModelShape, routing: Routing) -> Routing:
+    """What the placement is fitted to: ``moe.fit_statistics``, else the run's routing.
+
+    Raises:
+        ConfigError: If the file is bad or does not fit the model.
+    """
+    source = config.moe.fit_statistics
+    if source is None:
+        return routing
+    return replace(routing, stats=_of_file("moe.fit_statistics", source, shape))
+
+
+def _of_file(key: str, source: str, shape: ModelShape) -> RoutingStats:
+    stats = read_routing(Path(source), ImportOptions(top_k=shape.top_k))
+    wanted = (shape.num_moe_layers, shape.num_experts), shape.top_k
+    if (stats.load.shape, stats.top_k) != wanted:
+        layers, experts = wanted[0]
+        raise ConfigKeyError(
+            key,
+            source,
+            f"must be of {layers} layers, {experts} experts, top-{shape.top_k}, as"
+            f" {shape.name}; is of {stats.num_layers}, {stats.num_experts},"
+            f" top-{stats.top_k}",
+        )
+    return stats
 
 
 def topics_of(config: Config, shape: ModelShape) -> tuple[Routing, ...]:
@@ -235,16 +253,10 @@ def expert_layers(
     routing: Routing,
 ) -> ExpertParallelLayers:
     """The MoE layers of a replica, priced rank by rank."""
-    placement, stats = place_experts(config, routing)
-    return layers_of(
-        config,
-        kernels,
-        messengers,
-        shape,
-        dtype,
-        replace(routing, stats=stats),
-        placement,
-    )
+    placement, stats = place_experts(config, fitted_to(config, shape, routing))
+    if config.moe.fit_statistics is None:
+        routing = replace(routing, stats=stats)  # as the strategy leaves it
+    return layers_of(config, kernels, messengers, shape, dtype, routing, placement)
 
 
 def layers_of(

@@ -16,6 +16,7 @@ from sim.build_placement import (
     Messengers,
     Routing,
     expert_layers,
+    fitted_to,
     is_placed,
     layers_of,
     place_experts,
@@ -117,6 +118,8 @@ def placed_experts(
     messengers = _messengers(config, tables, device, deployment)
     layers = expert_layers(config, kernels, messengers, shape, dtype, routing)
     digest = stats_sha256(routing.stats)
+    if config.moe.fit_statistics is not None:
+        digest += stats_sha256(fitted_to(config, shape, routing).stats)
     if messengers.deepep is not None:
         digest += messengers.deepep.tables.sha256
     return PlacedExperts(layers, messengers, shape, kernels, dtype, digest)

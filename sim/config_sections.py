@@ -240,6 +240,12 @@ class MoeConfig(Section):
         "for the model's; none is the preset where a placement needs one.",
         examples=["STATS.json", "preset"],
     )
+    fit_statistics: Annotated[Name | None, OrNone] = Field(
+        default=None,
+        description="Routing statistics that the placement is fitted to, a file, where "
+        "they are not those of the run: another domain's; none is moe.statistics.",
+        examples=["OTHER.json"],
+    )
     affinity: Annotated[Affinity | None, OrNone] = Field(
         default=None,
         description="Strength lambda of planted inter-layer affinity, in place of "

@@ -87,6 +87,7 @@ NAMES = (
     "engine.scheduler",
     "moe.placement",
     "moe.statistics",
+    "moe.fit_statistics",
     "engine.queue",
     "calibration.profile",
     "calibration.data_dir",
