@@ -106,6 +106,7 @@ class PlacedRow:
         row |= {
             "upper_bound": result.upper_bound,
             "gap": result.gap,
+            "proven": result.proven,
             "solve_seconds": result.solve_seconds,
             "objective": result.objective,
             "objective_name": result.objective_name,

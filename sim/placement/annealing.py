@@ -24,10 +24,11 @@ _CHOICES: Final = 32  # random swaps of which one is drawn
 # Temperatures from first to last, in the mean affinity of an expert.
 _HOT: Final = 0.6
 _COLD: Final = 0.02
-# Start of the price of max / mean load, in the affinity of the start, and by how much
-# one turn may change it.
+# Start of the price of max / mean load, in the affinity of the start; by how much one
+# turn may change it, and at what share of the wanted imbalance off it does.
 _FIRST_PRICE: Final = 0.25
 _LEARNING: Final = 0.06
+_FAR_OFF: Final = 0.2
 # Imbalance below which an excess is not divided by it.
 _LEAST_IMBALANCE: Final = 1e-3
 
@@ -81,7 +82,8 @@ def anneal(
         found = par_of(load, labels, gpus)
         if found <= max_par:
             best = labels.copy()
-        excess = (found - max_par) / max(max_par - 1.0, _LEAST_IMBALANCE)
+        far = _FAR_OFF * max(max_par - 1.0, _LEAST_IMBALANCE)
+        excess = (found - max_par) / far
         price *= math.exp(_LEARNING * min(max(excess, -1.0), 1.0))
     return best
 
