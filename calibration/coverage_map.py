@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from calibration.pack_format import LATENCY
-from calibration.pack_sources import MOE_TABLES
+from calibration.pack_sources import DEEPEP_TABLES, MOE_TABLES
 from calibration.tables import KernelTables
 
 RANGE_COLUMNS: Final = (
@@ -43,6 +43,7 @@ _PLANES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = MappingProxyType(
         ),
         "mla_bmm": ("num_tokens", ("num_heads",)),
         **dict.fromkeys(MOE_TABLES, ("num_tokens", _SPLIT)),
+        **dict.fromkeys(DEEPEP_TABLES, ("num_tokens", ("num_nodes", "hidden_size"))),
         "custom_allreduce": ("message_size", ("num_gpus",)),
         "nccl": ("message_size", ("num_gpus",)),
     }

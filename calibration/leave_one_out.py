@@ -26,6 +26,7 @@ from calibration.kernels.experts import TABLE_LAW
 from calibration.kernels.gemm import Gemms
 from calibration.kernels.interpolate import Float, LogLogCurve, LogLogGrid
 from calibration.pack_format import LATENCY
+from calibration.pack_sources import DEEPEP_TABLES
 from calibration.tables import KernelTables
 
 COLUMNS: Final = (
@@ -258,6 +259,7 @@ _FAMILIES: Final[Mapping[str, _Family]] = {
     "moe_block": _EXPERTS,
     "moe_deepseek": _EXPERTS,
     "moe_untuned": _EXPERTS,
+    **dict.fromkeys(DEEPEP_TABLES, replace(_EXPERTS, variant="phase", only={})),
     "custom_allreduce": _Family(("message_size",), "backend", _BY_BYTES),
     "nccl": _Family(("message_size",), "op_name", _BY_BYTES),
 }

@@ -14,8 +14,14 @@ from typing import Final
 from calibration.table_source import CORE, LEGACY, Shape, TableSource
 
 FRAMEWORKS: Final = ("vllm", "sglang", "trtllm")
+DEEPEP: Final = "deepep"
+"""Pack of the communication kernels that every framework can use for its experts."""
 MOE_TABLES: Final = ("moe", "moe_block", "moe_untuned", "moe_deepseek")
 """The tables of fused experts by synthetic routing, which rooflines are fitted to."""
+DEEPEP_TABLES: Final = (
+    *("deepep_normal", "deepep_low_latency"),
+    *("deepep_normal_nodes", "deepep_low_latency_nodes"),
+)
 
 # (hidden size, expert intermediate size, top-k, experts) of the catalogue's MoE models.
 MOE_SHAPES: Final[tuple[Shape, ...]] = (
@@ -37,7 +43,7 @@ class Collection:
 
     Attributes:
         gpu: catalogue name of the GPU.
-        framework: "vllm", "sglang" or "trtllm".
+        framework: "vllm", "sglang", "trtllm" or "deepep".
         version: of the framework, for every table not named in `versions`.
         nccl: version of NCCL, None where there is no such table.
         versions: kind of table ("custom_allreduce", ...) -> version that holds it.
@@ -84,6 +90,13 @@ def _shipped() -> Iterator[Collection]:
     yield Collection("a100_sxm", "sglang", "0.5.10", "2.27.3", {})
     for gpu in ("h100_sxm", "h200_sxm", "b200_sxm"):
         yield Collection(gpu, "trtllm", "1.3.0rc20", "2.29.2", {})
+    # DeepEP as in images of SGLang; several nodes were timed in an older one only, on
+    # H100 (the rows of H200 are the same numbers).
+    several = {"several_nodes": "0.5.6.post2"}
+    yield Collection("h100_sxm", DEEPEP, "0.5.12", None, several)
+    yield Collection("h200_sxm", DEEPEP, "0.5.12", None, several)
+    yield Collection("b200_sxm", DEEPEP, "0.5.12", None, {})
+    yield Collection("gb200", DEEPEP, "0.5.12", None, {})
 
 
 SHIPPED: Final = tuple(_shipped())
@@ -264,8 +277,55 @@ def _mla_bmm(c: Collection) -> TableSource:
     )
 
 
+# Of one rank: both run on so many SMs unless told otherwise (Buffer.num_sms of DeepEP).
+_DEEPEP_SMS: Final = {"dispatch_sms": (20,)}
+_DEEPEP_PHASES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
+    "normal": {
+        phase: (f"{phase}_transmit_us", f"{phase}_notify_us")
+        for phase in ("dispatch", "combine")
+    },
+    "ll": {phase: (f"{phase}_avg_t_us",) for phase in ("dispatch", "combine")},
+}
+
+
+def _deepep(c: Collection) -> Iterator[TableSource]:
+    """Dispatch and combine, between the GPUs of one node and of several.
+
+    In normal mode the rows of 8 nodes are left out: they take three times as long as
+    those of 4 nodes, with up to 8 ms for the notification that takes 0.1 ms there.
+    """
+    keys = {"phase": "phase", "num_nodes": "node_num"}
+    keys |= {**_same("hidden_size"), "topk": "num_topk", **_same("num_experts")}
+    several = c.versions.get("several_nodes")
+    for mode, table, most in (
+        ("normal", "deepep_normal", (2, 4)),
+        ("ll", "deepep_low_latency", (2, 4, 8)),
+    ):
+        sms = _DEEPEP_SMS if mode == "normal" else {}
+        for suffix, version, nodes in (
+            ("", c.version, (1,)),
+            ("_nodes", several, most),
+        ):
+            if version is None:
+                continue
+            folder = f"{wheel_folder(c.gpu)}/comm/sglang/{version}"
+            yield TableSource(
+                table=f"{table}{suffix}",
+                package=CORE,
+                member=f"{folder}/wideep_deepep_{mode}_perf.parquet",
+                version=version,
+                keys={**keys, "num_tokens": "num_token"},
+                keep={"node_num": nodes, **sms},
+                rename={"phase": _same("dispatch", "combine")},
+                phases=_DEEPEP_PHASES[mode],
+            )
+
+
 def sources(collection: Collection) -> Iterator[TableSource]:
     """The tables of one pack, in the order they are read."""
+    if collection.framework == DEEPEP:
+        yield from _deepep(collection)
+        return
     yield _attention(collection, "prefill_attention", "context", "isl")
     yield _attention(collection, "decode_attention", "generation", "step")
     yield _gemm(collection, "gemm", _DTYPES)

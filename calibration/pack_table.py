@@ -29,6 +29,24 @@ class NoRowsError(ConfigError):
     """A public table holds none of the rows that were asked for."""
 
 
+def split_phases(frame: pd.DataFrame, source: TableSource) -> pd.DataFrame:
+    """One row per phase, with a `phase` and its `latency` in ms.
+
+    Raises:
+        ConfigError: if the table lacks a column of a phase.
+    """
+    if not source.phases:
+        return frame
+    needed = {column for columns in source.phases.values() for column in columns}
+    if lacking := sorted(needed - set(frame)):
+        raise ConfigError(f"{source.member}: no column {lacking[0]!r}")
+    parts = [
+        frame.assign(phase=phase, latency=frame[list(columns)].sum(axis=1) / 1e3)
+        for phase, columns in source.phases.items()
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
 def select_rows(frame: pd.DataFrame, source: TableSource) -> pd.DataFrame:
     """The rows and columns of a source table that are packed, strings renamed.
 
@@ -145,6 +163,8 @@ def _modified(source: TableSource, versions: list[str], repeated: int) -> list[s
         f"{pack_format.SIGNIFICANT_DIGITS} significant digits (error at most 0.05 %)",
         "stored as compressed NumPy columns of small unsigned integers",
     ]
+    if source.phases:
+        notes.append(f"a row per phase, from us: sums of {dict(source.phases)}")
     if source.message_column:
         notes.append(
             f"message size converted from elements to bytes (x {BYTES_PER_ELEMENT})"
@@ -160,7 +180,8 @@ def pack_table(
     Raises:
         ConfigError: if the wheel does not hold the table or the table holds no rows.
     """
-    frame, member_sha256 = read_member(wheel, source.member)
+    whole, member_sha256 = read_member(wheel, source.member)
+    frame = split_phases(whole, source)
     selected = select_rows(frame, source)
     rows = unique_rows(selected, source)
     used = frame.loc[selected.index]
@@ -177,7 +198,7 @@ def pack_table(
         "framework_version": ", ".join(versions),
         "device": _strings(used, "device"),
         "kernel_source": _strings(used, "kernel_source"),
-        "source_rows": len(frame),
+        "source_rows": len(whole),
         "rows": len(rows),
         "modified": _modified(source, versions, len(selected) - len(rows)),
     }

@@ -38,6 +38,9 @@ class TableSource:
         most_rows_of: column of which, per head shape and KV format, only the value
             with most rows is kept; "" for none.
         message_column: packed column to turn from elements into bytes, if any.
+        phases: phase -> columns of microseconds whose sum is its latency, of a table
+            that holds several phases in a row; each becomes a row, named by the
+            column ``phase``.
         optional: whether the pack is complete without it.
     """
 
@@ -53,4 +56,5 @@ class TableSource:
     pure_split: bool = False
     most_rows_of: str = ""
     message_column: str = ""
+    phases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     optional: bool = False

@@ -29,6 +29,12 @@ Tables and their columns (keys in sorting order; `latency_ns` is always there to
   step (past KV length). The attention kernel alone; ``mla_bmm``: dtype, op_name ("pre"
   or "post"), num_heads, num_tokens: the products that absorb the projections.
 
+* ``deepep_normal``, ``deepep_low_latency`` (one node), ``deepep_normal_nodes``,
+  ``deepep_low_latency_nodes`` (several), in packs of their own ("h100_sxm.deepep"):
+  phase ("dispatch" of fp8 states with a scale per 128 values, or "combine" of
+  bfloat16), num_nodes, hidden_size, topk, num_experts, num_tokens of one rank. Routing
+  is uniform; a node is that of `calibration.hardware`.
+
 Sets from `calibration.import_csv` may add ``prefill_attention_prefix`` (key `prefix`),
 ``moe_touched`` (key `touched_experts`) and a column `energy_uj`.
 
@@ -50,7 +56,7 @@ from calibration.lookup import unknown_name
 from calibration.pack_archive import PackArchive
 from calibration.pack_check import check_table
 from calibration.pack_set import read_provenance
-from calibration.pack_sources import FRAMEWORKS, pack_name
+from calibration.pack_sources import DEEPEP, FRAMEWORKS, pack_name
 from sim.config_errors import clip, one_line
 from sim.errors import ConfigError
 from sim.input_file import read_bytes
@@ -259,7 +265,7 @@ def _entry(packs: Mapping[str, Any], gpu: str, framework: str, data_dir: Path) -
     known = packs.get(pack_name(gpu, framework))
     if known is not None:
         return known
-    frameworks = {e["framework"] for e in packs.values() if e["gpu"] == gpu}
+    frameworks = {e["framework"] for e in packs.values() if e["gpu"] == gpu} - {DEEPEP}
     if frameworks and framework in FRAMEWORKS:
         folder = "the shipped set" if data_dir == DATA_DIR else one_line(str(data_dir))
         raise ConfigError(

@@ -10,13 +10,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from calibration.kernels.expert_parallel import (
-    ExpertParallelLayers,
-    MoeShape,
-    RankLoads,
-)
+from calibration.kernels.deepep import DeepEp
+from calibration.kernels.exchange import DeepEpExchange, Exchange, NcclExchange
+from calibration.kernels.expert_parallel import ExpertParallelLayers
 from calibration.kernels.model_kernels import ModelKernels
 from calibration.kernels.moe_links import MoeLinks
+from calibration.kernels.rank_loads import MoeShape, RankLoads, copies
 from calibration.model_shape import ModelShape
 from sim.config import Config
 from sim.config_errors import ConfigKeyError
@@ -81,18 +80,8 @@ def routing_of(config: Config, shape: ModelShape, skew: RoutingSkew) -> Routing:
         ConfigError: If a file is bad or does not fit the model.
     """
     moe = config.moe
-    layers, experts = shape.num_moe_layers, shape.num_experts
     if moe.statistics is not None and moe.statistics != "preset":
-        path = Path(moe.statistics)
-        stats = read_routing(path, ImportOptions(top_k=shape.top_k))
-        if stats.load.shape != (layers, experts) or stats.top_k != shape.top_k:
-            raise ConfigKeyError(
-                "moe.statistics",
-                moe.statistics,
-                f"must be of {layers} layers, {experts} experts, top-{shape.top_k}, as"
-                f" {shape.name}; is of {stats.num_layers}, {stats.num_experts},"
-                f" top-{stats.top_k}",
-            )
+        stats = _of_file("moe.statistics", moe.statistics, shape)
         return Routing(stats, _CONCENTRATION)
     known = _known(shape)
     if moe.affinity is None and known is not None:
@@ -103,10 +92,38 @@ def routing_of(config: Config, shape: ModelShape, skew: RoutingSkew) -> Routing:
             "moe.statistics", "preset", f"there is none of {shape.name}"
         )
     rng = stream(0, f"routing/{shape.name}/config")
-    load = lognormal_load(rng, layers, experts, skew.decode_skew)
+    sizes = shape.num_moe_layers, shape.num_experts
+    load = lognormal_load(rng, *sizes, skew.decode_skew)
     groups = config.parallel.gpus_per_replica
     planted = planted_markov(rng, load, groups, moe.affinity or 0.0, shape.top_k)
     return Routing(planted.stats, _CONCENTRATION)
+
+
+def fitted_to(config: Config, shape: ModelShape, routing: Routing) -> Routing:
+    """What the placement is fitted to: ``moe.fit_statistics``, else the run's routing.
+
+    Raises:
+        ConfigError: If the file is bad or does not fit the model.
+    """
+    source = config.moe.fit_statistics
+    if source is None:
+        return routing
+    return replace(routing, stats=_of_file("moe.fit_statistics", source, shape))
+
+
+def _of_file(key: str, source: str, shape: ModelShape) -> RoutingStats:
+    stats = read_routing(Path(source), ImportOptions(top_k=shape.top_k))
+    wanted = (shape.num_moe_layers, shape.num_experts), shape.top_k
+    if (stats.load.shape, stats.top_k) != wanted:
+        layers, experts = wanted[0]
+        raise ConfigKeyError(
+            key,
+            source,
+            f"must be of {layers} layers, {experts} experts, top-{shape.top_k}, as"
+            f" {shape.name}; is of {stats.num_layers}, {stats.num_experts},"
+            f" top-{stats.top_k}",
+        )
+    return stats
 
 
 def topics_of(config: Config, shape: ModelShape) -> tuple[Routing, ...]:
@@ -210,25 +227,50 @@ def _stays(stats: RoutingStats, shares: np.ndarray) -> np.ndarray:
     return stats.top_k * np.concatenate([first, local])
 
 
+@dataclass(frozen=True, slots=True)
+class Messengers:
+    """What carries tokens to experts and back.
+
+    Attributes:
+        links: NCCL's all-to-all between the ranks.
+        deepep: DeepEP's kernels, where they take its place.
+    """
+
+    links: MoeLinks
+    deepep: DeepEp | None = None
+
+    def exchange(
+        self, config: Config, loads: RankLoads, shape: MoeShape
+    ) -> Exchange | None:
+        """Messages under a placement; None where every rank has all tokens."""
+        mode = config.moe.communication
+        if mode == "tp_allreduce" or self.links.ranks == 1:
+            return None
+        out, back = copies(loads, self.links.ranks, mode)
+        if self.deepep is not None:
+            return DeepEpExchange(self.deepep, out, loads, shape)
+        return NcclExchange(self.links, out, back, shape)
+
+
 def expert_layers(
     config: Config,
     kernels: ModelKernels,
-    links: MoeLinks,
+    messengers: Messengers,
     shape: ModelShape,
     dtype: str,
     routing: Routing,
 ) -> ExpertParallelLayers:
     """The MoE layers of a replica, priced rank by rank."""
-    placement, stats = place_experts(config, routing)
-    return layers_of(
-        config, kernels, links, shape, dtype, replace(routing, stats=stats), placement
-    )
+    placement, stats = place_experts(config, fitted_to(config, shape, routing))
+    if config.moe.fit_statistics is None:
+        routing = replace(routing, stats=stats)  # as the strategy leaves it
+    return layers_of(config, kernels, messengers, shape, dtype, routing, placement)
 
 
 def layers_of(
     config: Config,
     kernels: ModelKernels,
-    links: MoeLinks,
+    messengers: Messengers,
     shape: ModelShape,
     dtype: str,
     routing: Routing,
@@ -237,17 +279,21 @@ def layers_of(
     """The same for a given placement."""
     stats = routing.stats
     pi = observed_inclusion(stats.load, stats.top_k)
+    loads = rank_loads(placement, stats, topology_of(config))
+    sizes = MoeShape(
+        hidden_size=shape.hidden_size,
+        top_k=shape.top_k,
+        expert_bytes=shape.expert_bytes(dtype),
+        dispatch_dtype=config.moe.dispatch_dtype,
+    )
+    links = messengers.links
     return ExpertParallelLayers(
         experts=kernels.routed_experts,
         links=links,
-        loads=rank_loads(placement, stats, topology_of(config)),
+        exchange=messengers.exchange(config, loads, sizes),
+        loads=loads,
         miss=RoutedCoverage(pi, routing.concentration).miss,
-        shape=MoeShape(
-            hidden_size=shape.hidden_size,
-            top_k=shape.top_k,
-            expert_bytes=shape.expert_bytes(dtype),
-            dispatch_dtype=config.moe.dispatch_dtype,
-        ),
+        shape=sizes,
         communication=config.moe.communication,
         gather=links.gather,
         sharded_attention=config.parallel.tensor_parallel_size > 1,

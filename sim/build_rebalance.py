@@ -6,15 +6,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from calibration.hardware import Gpu
+from calibration.kernels.deepep import DeepEp, ExpertSizes, deepep_tables
 from calibration.kernels.expert_parallel import ExpertParallelLayers
 from calibration.kernels.model_kernels import Deployment, ModelKernels
 from calibration.kernels.moe_links import MoeLinks
 from calibration.model_shape import ModelShape
 from calibration.tables import KernelTables
 from sim.build_placement import (
+    Messengers,
     Routing,
     expert_layers,
+<<<<<<< HEAD
     expert_loads,
+=======
+    fitted_to,
+>>>>>>> moe7
     is_placed,
     layers_of,
     place_experts,
@@ -40,16 +46,20 @@ class PlacedExperts:
 
     Attributes:
         layers: Their price.
-        links: All-to-all times.
+        messengers: What carries tokens to them.
         model: Their sizes.
         kernels: Kernel times.
         dtype: Weight format.
+<<<<<<< HEAD
         loads: What the placement makes of the statistics.
         sha256: Hash of the statistics.
+=======
+        sha256: Hash of the statistics, and of DeepEP's tables where they are used.
+>>>>>>> moe7
     """
 
     layers: ExpertParallelLayers
-    links: MoeLinks
+    messengers: Messengers
     model: ModelShape
     kernels: ModelKernels
     dtype: str
@@ -116,6 +126,7 @@ def placed_experts(
     if not shape.is_moe:
         raise ConfigError(f"moe.placement: {shape.name} has no experts")
     routing = routing_of(config, shape, skew)
+<<<<<<< HEAD
     links = MoeLinks(
         tables,
         device,
@@ -127,6 +138,31 @@ def placed_experts(
     loads = expert_loads(config, routing)
     digest = stats_sha256(routing.stats)
     return PlacedExperts(layers, links, shape, kernels, dtype, loads, digest)
+=======
+    messengers = _messengers(config, tables, device, deployment)
+    layers = expert_layers(config, kernels, messengers, shape, dtype, routing)
+    digest = stats_sha256(routing.stats)
+    if config.moe.fit_statistics is not None:
+        digest += stats_sha256(fitted_to(config, shape, routing).stats)
+    if messengers.deepep is not None:
+        digest += messengers.deepep.tables.sha256
+    return PlacedExperts(layers, messengers, shape, kernels, dtype, digest)
+
+
+def _messengers(
+    config: Config, tables: KernelTables, device: Gpu, deployment: Deployment
+) -> Messengers:
+    shape, cluster = deployment.model, config.cluster
+    ranks = deployment.gpus
+    per_node = min(ranks, cluster.gpus_per_node)
+    scale = cluster.link_bandwidth_scale
+    links = MoeLinks(tables, device, ranks, per_node, scale)
+    if config.moe.all_to_all != "deepep":
+        return Messengers(links)
+    sizes = ExpertSizes(shape.hidden_size, shape.top_k, shape.num_experts)
+    timed = deepep_tables(tables)
+    return Messengers(links, DeepEp(timed, sizes, ranks, per_node, scale))
+>>>>>>> moe7
 
 
 def fresh_pricer(
@@ -138,23 +174,19 @@ def fresh_pricer(
     """Gives a replica a pricer of its own, where experts move or topics change."""
     if placed is None or not moves_experts(config):
         return None
-    kernels, links, shape, dtype = (
-        placed.kernels,
-        placed.links,
-        placed.model,
-        placed.dtype,
-    )
+    kernels, shape, dtype = placed.kernels, placed.model, placed.dtype
+    messengers = placed.messengers
     topics = topics_of(config, shape)
 
     def priced(routing: Routing, placement: ExpertPlacement) -> ExpertParallelLayers:
-        return layers_of(config, kernels, links, shape, dtype, routing, placement)
+        return layers_of(config, kernels, messengers, shape, dtype, routing, placement)
 
     return lambda: rebalancing_pricer(
         config,
         topics,
         model_of,
         priced,
-        links.transfer_ns,
+        messengers.links.transfer_ns,
         shape.expert_bytes(dtype),
         power,
     )

@@ -41,7 +41,8 @@ _MUCH_HIGHER: Final = 1.02
 _LEGEND: Final = """\
 affinity: share of tokens whose next expert is on the same GPU; load: of the
 busiest GPU, mean over layers; sends: copies of a token to other GPUs; worst
-link: share of moves between layers over the busiest pair of GPUs"""
+link: share of moves between layers over the busiest pair of GPUs; a gap is
+proven where no placement can be better"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,7 +274,7 @@ def _search_table(rows: Sequence[PlacedRow]) -> Table:
             result.objective_name,
             f"{result.objective:.4f}",
             f"{result.upper_bound:.4f}",
-            f"{100 * result.gap:.1f}",
+            "proven" if result.proven else f"{100 * result.gap:.1f}",
             f"{result.solve_seconds:.2f}",
             f"{result.migrated_slots}",
         )

@@ -208,6 +208,7 @@ def _check_moe(config: Config) -> None:
     for key, value in (
         ("placement", moe.placement),
         ("statistics", moe.statistics),
+        ("fit_statistics", moe.fit_statistics),
         ("affinity", moe.affinity),
         ("communication", moe.communication),
         ("redundant_experts", moe.redundant_experts),
@@ -229,6 +230,14 @@ def _check_moe(config: Config) -> None:
         )
     if moe.topics > 1 and (moe.affinity is not None or moe.statistics != "preset"):
         raise ConfigKeyError("moe.topics", moe.topics, 'needs moe.statistics "preset"')
+    _check_fit(moe)
+    if moe.all_to_all == "deepep" and moe.communication != "ep_home":
+        raise ConfigKeyError(
+            "moe.all_to_all",
+            moe.all_to_all,
+            'needs moe.communication = "ep_home"',
+            ("moe.communication",),
+        )
     tp = parallel.tensor_parallel_size
     if moe.communication == "context_coherent" and tp > 1:
         raise ConfigKeyError(
@@ -238,6 +247,27 @@ def _check_moe(config: Config) -> None:
             " parallel.data_parallel_size: every GPU attends for any token",
             ("parallel.tensor_parallel_size",),
         )
+
+
+def _check_fit(moe: MoeConfig) -> None:
+    """A placement fitted elsewhere is one, stays, and leaves routing as it is."""
+    if moe.fit_statistics is None:
+        return
+    for key, value, wrong, allowed in (
+        ("placement", moe.placement, moe.placement is None, "a strategy"),
+        ("placement", moe.placement, moe.placement == "alf_bias", "another strategy"),
+        ("topics", moe.topics, moe.topics > 1, "1"),
+        (
+            "rebalance_interval",
+            moe.rebalance_interval,
+            moe.rebalance_interval is not None,
+            '"none"',
+        ),
+    ):
+        if wrong:
+            raise ConfigKeyError(
+                f"moe.{key}", value, f"must be {allowed} with moe.fit_statistics"
+            )
 
 
 def _check_workload(workload: WorkloadConfig) -> None:

@@ -240,6 +240,12 @@ class MoeConfig(Section):
         "for the model's; none is the preset where a placement needs one.",
         examples=["STATS.json", "preset"],
     )
+    fit_statistics: Annotated[Name | None, OrNone] = Field(
+        default=None,
+        description="Routing statistics that the placement is fitted to, a file, where "
+        "they are not those of the run: another domain's; none is moe.statistics.",
+        examples=["OTHER.json"],
+    )
     affinity: Annotated[Affinity | None, OrNone] = Field(
         default=None,
         description="Strength lambda of planted inter-layer affinity, in place of "
@@ -250,6 +256,11 @@ class MoeConfig(Section):
         description="How tokens meet their experts: all ranks have all tokens; "
         "dispatch to experts and combine at home; or stay where the expert was, with "
         "every context on every GPU (ExFlow).",
+    )
+    all_to_all: Literal["nccl", "deepep"] = Field(
+        default="nccl",
+        description="Kernels of dispatch and combine (communication ep_home): NCCL's "
+        "all-to-all, or DeepEP's, low latency where all rows decode, else normal.",
     )
     dispatch_dtype: Literal["bfloat16", "fp8"] = Field(
         default="bfloat16", description="Type of dispatched states (DeepEP: fp8)."

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from calibration.kernels.expert_parallel import DISPATCH_BYTES
+from calibration.kernels.rank_loads import DISPATCH_BYTES
 from sim.config_errors import one_line
 from sim.errors import ConfigError
 from sim.placement.dispatch import DISPATCHES
@@ -105,6 +105,7 @@ class PlacedRow:
         row |= {
             "upper_bound": result.upper_bound,
             "gap": result.gap,
+            "proven": result.proven,
             "solve_seconds": result.solve_seconds,
             "objective": result.objective,
             "objective_name": result.objective_name,

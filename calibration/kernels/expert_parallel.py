@@ -3,55 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from calibration.kernels.exchange import Exchange, Exchanged
 from calibration.kernels.experts import Experts
 from calibration.kernels.moe_links import MoeLinks
+from calibration.kernels.rank_loads import (
+    BFLOAT16_BYTES,
+    Communication,
+    Float,
+    MoeShape,
+    RankLoads,
+)
 from calibration.kernels.what_if import MachineScale
 from sim.expert_layers import MoeLayers
 from sim.kernel_times import Timed
-
-Float = npt.NDArray[np.float64]
-Communication = Literal["tp_allreduce", "ep_home", "context_coherent"]
-_BFLOAT16_BYTES = 2
-# DeepEP dispatches fp8 with one 4-byte scale per 128 values.
-DISPATCH_BYTES = {"bfloat16": 2.0, "fp8": 1.0 + 4 / 128}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class RankLoads:
-    """What a placement does to routing, per layer.
-
-    Attributes:
-        shares: Share of an expert's tokens on each rank, (L, E, G).
-        load: Share of pairs per rank, (L, G).
-        needed: Probability that a token needs a rank, (L, G).
-        node_needed: The same for a node, (L, N).
-        stays: Expected experts of a token's next layer on its rank, (L,); of the
-            first layer by chance.
-        stays_in_node: The same for its node.
-    """
-
-    shares: Float
-    load: Float
-    needed: Float
-    node_needed: Float
-    stays: Float
-    stays_in_node: Float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MoeShape:
-    """Sizes the messages and weights depend on."""
-
-    hidden_size: int
-    top_k: int
-    expert_bytes: float
-    dispatch_dtype: str = "bfloat16"
 
 
 class ExpertParallelLayers:
@@ -62,7 +30,8 @@ class ExpertParallelLayers:
 
     Args:
         experts: Kernel of the routed experts.
-        links: All-to-all times.
+        links: The group's ranks.
+        exchange: Messages to experts and back; None where every rank has all tokens.
         loads: Routing under the placement.
         miss: Probability that decode rows and chunks miss each expert, (L, E).
         shape: Sizes of the model.
@@ -82,6 +51,7 @@ class ExpertParallelLayers:
         *,
         experts: Experts,
         links: MoeLinks,
+        exchange: Exchange | None,
         loads: RankLoads,
         miss: Callable[[int, tuple[int, ...]], Float],
         shape: MoeShape,
@@ -91,6 +61,7 @@ class ExpertParallelLayers:
         scale: MachineScale,
     ) -> None:
         self._experts, self._links, self._loads = experts, links, loads
+        self._exchange = exchange
         self._miss, self._shape, self._mode = miss, shape, communication
         self._gather, self._scale = gather, scale
         summed = communication == "tp_allreduce"
@@ -109,7 +80,7 @@ class ExpertParallelLayers:
         times = times * self._what_if(rows, float(touched.sum(axis=1).mean()))
         slowest = np.rint(times.max(axis=1)).astype(np.int64)
         idle = np.rint(times.max(axis=1) - times.mean(axis=1)).astype(np.int64)
-        ns, extra, moved = self._messages(rows)
+        ns, extra, moved = self._messages(rows, prompts=bool(chunks))
         experts_outside = slowest if outside else np.zeros_like(slowest)
         weights = np.rint(touched.sum(axis=1) * self._shape.expert_bytes)
         return MoeLayers(
@@ -125,14 +96,14 @@ class ExpertParallelLayers:
         """Gathering new contexts onto every rank, in context-coherent mode."""
         if self._mode != "context_coherent":
             return Timed(0)
-        return self._gather(rows * self._shape.hidden_size * _BFLOAT16_BYTES)
+        return self._gather(rows * self._shape.hidden_size * BFLOAT16_BYTES)
 
     def iteration_bytes(self, rows: int) -> int:
         """Bytes of that gather: each rank receives the others' tokens."""
         if self._mode != "context_coherent":
             return 0
         others = self._links.ranks - 1
-        return rows * others * self._shape.hidden_size * _BFLOAT16_BYTES
+        return rows * others * self._shape.hidden_size * BFLOAT16_BYTES
 
     def _what_if(self, rows: int, touched: float) -> float:
         """Factor of another machine's bandwidth and peak on the experts' time."""
@@ -150,75 +121,23 @@ class ExpertParallelLayers:
         total: Float = held.sum(axis=1)
         return total
 
-    def _messages(
-        self, rows: int
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Communication time, its extrapolated part and link bytes, by layer."""
-        layers = len(self._loads.load)
-        zero = np.zeros(layers, dtype=np.int64)
+    def _messages(self, rows: int, *, prompts: bool) -> Exchanged:
+        zero = np.zeros(len(self._loads.load), dtype=np.int64)
         if self._gathered:
             return self._gather_all(rows, zero)
-        if self._mode == "tp_allreduce" or self._links.ranks == 1:
-            return zero, zero.copy(), zero.copy()
-        out, back = self._copies()
-        size = self._shape.hidden_size
-        outbound = size * DISPATCH_BYTES[self._shape.dispatch_dtype]
-        inbound = float(size * _BFLOAT16_BYTES)
-        ns, outside = zero.copy(), zero.copy()
-        moved = np.zeros(layers)
-        for copies, width in ((out, outbound), (back, inbound)):
-            near, far, total = (part * rows * width for part in copies)
-            for layer in range(layers):
-                if total[layer] <= 0:
-                    continue
-                timed = self._links.all_to_all(float(near[layer]), float(far[layer]))
-                ns[layer] += timed.ns
-                outside[layer] += timed.extrapolated_ns
-            moved += total
-        return ns, outside, np.rint(moved).astype(np.int64)
+        if self._exchange is None:
+            return Exchanged(zero, zero, zero)
+        return self._exchange.cost(rows, prompts=prompts)
 
-    def _gather_all(
-        self, rows: int, zero: npt.NDArray[np.int64]
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def _gather_all(self, rows: int, zero: npt.NDArray[np.int64]) -> Exchanged:
         """Data-parallel attention without all-to-all: gather all, scatter sums."""
-        message = rows * self._shape.hidden_size * _BFLOAT16_BYTES
+        message = rows * self._shape.hidden_size * BFLOAT16_BYTES
         timed = self._gather(message)
         # A reduce-scatter moves the bytes of the gather in the other direction.
         moved = 2 * message * (self._links.ranks - 1)
-        return zero + 2 * timed.ns, zero + 2 * timed.extrapolated_ns, zero + moved
-
-    def _copies(self) -> tuple[tuple[Float, Float, Float], tuple[Float, Float, Float]]:
-        """Copies per token on the way out and back.
-
-        In-node and NIC copies of the busiest rank (of all tokens), and of all ranks.
-        """
-        loads, links = self._loads, self._links
-        ranks, nodes = links.ranks, links.ranks // links.ranks_per_node
-        distinct, by_node = loads.needed.sum(axis=1), loads.node_needed.sum(axis=1)
-        if self._mode == "ep_home":
-            # Homes are spread evenly: a needed rank is another one but 1 time in G.
-            remote, over_nic = distinct * (1 - 1 / ranks), by_node * (1 - 1 / nodes)
-            skew = np.maximum(loads.needed.max(axis=1) * ranks / distinct, 1.0)
-            both = _busiest(remote, over_nic, skew, ranks)
-            return both, both
-        at_home = np.minimum(loads.stays, 1.0)
-        in_node = np.minimum(loads.stays_in_node, 1.0)
-        skew = np.maximum(loads.needed.max(axis=1) * ranks / distinct, 1.0)
-        out = _busiest(distinct - at_home, by_node - in_node, skew, ranks)
-        back = _busiest(distinct - 1.0, by_node - 1.0, skew, ranks)
-        return out, back
-
-
-def _busiest(
-    remote: Float, over_nic: Float, skew: Float, ranks: int
-) -> tuple[Float, Float, Float]:
-    """Copies of all tokens that the busiest rank moves, and that all move.
-
-    A token crosses to a node once; ranks of that node pass it on over NVLink.
-    """
-    remote = np.maximum(remote, 0.0)
-    over_nic = np.clip(over_nic, 0.0, remote)
-    return remote * skew / ranks, over_nic * skew / ranks, remote
+        return Exchanged(
+            zero + 2 * timed.ns, zero + 2 * timed.extrapolated_ns, zero + moved
+        )
 
 
 def _running(values: npt.NDArray[np.int64]) -> tuple[int, ...]:

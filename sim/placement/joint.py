@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from sim.placement.annealing import anneal
 from sim.placement.assignment import affinity, improve, neighbour_score
 from sim.placement.bounds import coactivation_bound
 from sim.placement.coactivation import coactivation_labels, together
@@ -23,10 +24,11 @@ _CHANCE = 2.0
 # Weights of imbalance that swaps then try, until the placement is balanced enough.
 _WEIGHTS = (0.1, 0.1, 0.3, 0.3, 0.6, 1.0, 1.5, 2.0, 3.0, 10.0, 100.0)
 _CAPPED_SWEEPS = 3
-# Balance is loosened so many times as far and tightened again, to leave local optima;
-# over many experts, which take long, only once.
-_LOOSENED = (5.0, 4.0, 3.0, 2.0)
+# Turns of annealing; over many experts, where one takes long, imbalance is loosened so
+# many times as far and tightened again instead.
+_TURNS = 200
 _MANY_EXPERTS = 10_000
+_LOOSENED = 5.0
 
 
 def place_joint(
@@ -41,15 +43,15 @@ def place_joint(
     Else the search starts from affinity beyond chance (what two popular experts share
     without any affinity counts against them), swaps pairs while it weighs the squared
     imbalance more and more until max / mean load of every layer falls below
-    ``max_par``, and last swaps for affinity alone under that cap. Without transitions,
-    co-activation takes the place of affinity.
+    ``max_par``, and last anneals swaps at a price of imbalance that keeps the mean of
+    the layers there. Without transitions, co-activation takes the place of affinity.
     """
     if stats.transition is None and stats.coactivation is not None:
         return _by_pairs(stats, stats.coactivation, topology, options)
     following, load, gpus = stats.following(), stats.load, topology.gpus
     labels = affinity_labels(following, topology, options.hierarchy, rng)
     if _par(load, labels, gpus) > options.max_par:
-        labels = _balanced_enough(load, following, labels, gpus, options.max_par)
+        labels = _balanced_enough(load, following, labels, gpus, options.max_par, rng)
     return Placed(
         placement=from_gpu_of(labels, topology.gpus),
         objective_name="affinity",
@@ -58,20 +60,26 @@ def place_joint(
 
 
 def _balanced_enough(
-    load: Float, following: Float, labels: Labels, gpus: int, max_par: float
+    load: Float,
+    following: Float,
+    labels: Labels,
+    gpus: int,
+    max_par: float,
+    rng: np.random.Generator,
 ) -> Labels:
-    if len(following):
-        beyond = following - _CHANCE * (load[:-1, :, None] * load[1:, None, :])
-        labels = improve(beyond, labels, gpus)
+    if not len(following):
+        return _tightened(load, following, labels, gpus, max_par, _WEIGHTS)
+    beyond = following - _CHANCE * (load[:-1, :, None] * load[1:, None, :])
+    labels = improve(beyond, labels, gpus)
     best = _tightened(load, following, labels, gpus, max_par, _WEIGHTS)
-    value = affinity(following, best) if len(following) else 1.0
-    for times in _LOOSENED if best.size <= _MANY_EXPERTS else _LOOSENED[:1]:
-        labels = _capped(load, following, best, gpus, 1.0 + times * (max_par - 1.0))
-        labels = _tightened(load, following, labels, gpus, max_par, _WEIGHTS[2:])
-        found = affinity(following, labels) if len(following) else 1.0
-        if found > value:
-            best, value = labels, found
-    return best
+    if best.size > _MANY_EXPERTS:
+        far = 1.0 + _LOOSENED * (max_par - 1.0)
+        labels = _capped(load, following, best, gpus, far)
+        other = _tightened(load, following, labels, gpus, max_par, _WEIGHTS[2:])
+    else:
+        found = anneal(following, load, best, gpus, max_par, _TURNS, rng)
+        other = best if found is None else found
+    return max((best, other), key=lambda each: affinity(following, each))
 
 
 def _tightened(

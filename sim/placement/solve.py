@@ -17,6 +17,8 @@ from sim.placement.strategy import Placed, PlacementOptions, Strategy
 from sim.placement.topology import EpTopology
 from sim.routing_stats import RoutingStats
 
+_PROVEN_GAP = 1e-4  # relative, at which HiGHS stops
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlacementResult:
@@ -48,6 +50,11 @@ class PlacementResult:
     solve_seconds: float
     migrated_slots: int
     changes_output: bool
+
+    @property
+    def proven(self) -> bool:
+        """Whether the bound proves that no placement is better."""
+        return self.gap <= _PROVEN_GAP
 
 
 def check_problem(

@@ -82,6 +82,22 @@ def test_a_pack_of_another_framework_has_its_own_rows(tmp_path: Path) -> None:
     assert backends == ["eager", "eager", "graph", "graph"]
 
 
+def test_phases_of_one_row_become_rows(tmp_path: Path) -> None:
+    """DeepEP: transmission and notification add up, us to ns; only 20 SMs."""
+    build(*write_wheels(tmp_path), tmp_path)
+    tables = load_tables("h100_sxm", tmp_path, "deepep")
+    for table, nodes, times in (
+        ("deepep_normal", 1, [31_000, 25_000]),
+        ("deepep_normal_nodes", 2, [31_000, 25_000]),
+        ("deepep_low_latency", 1, [11_000, 10_000]),
+    ):
+        columns = tables.columns(table)
+        assert columns["phase"].tolist() == ["combine", "dispatch"]
+        assert columns["num_nodes"].tolist() == [nodes, nodes]
+        assert columns["num_tokens"].tolist() == [4, 4]
+        assert columns["latency_ns"].tolist() == times
+
+
 def test_all_reduce_of_tensorrt_llm_is_of_graphs(tmp_path: Path) -> None:
     """Its table does not name the launch; fp8 experts are there in both kinds."""
     build(*write_wheels(tmp_path), tmp_path)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from calibration.kernels.expert_parallel import ExpertParallelLayers, MoeShape
+from calibration.kernels.exchange import NcclExchange
+from calibration.kernels.expert_parallel import ExpertParallelLayers
+from calibration.kernels.rank_loads import MoeShape, copies
 from sim.build import build_machine
 from sim.build_placement import rank_loads
 from sim.config_file import load_config
@@ -57,12 +59,18 @@ def _layers(
 ) -> tuple[ExpertParallelLayers, _Links]:
     links = _Links()
     pi = observed_inclusion(stats.load, stats.top_k)
+    shape = MoeShape(hidden_size=100, top_k=stats.top_k, expert_bytes=1000.0)
+    loads = rank_loads(placement, stats, EpTopology(RANKS, 4))
+    out, back = copies(loads, RANKS, mode)  # type: ignore[arg-type]
     layers = ExpertParallelLayers(
         experts=_Experts(),  # type: ignore[arg-type]
         links=links,  # type: ignore[arg-type]
-        loads=rank_loads(placement, stats, EpTopology(RANKS, 4)),
+        exchange=(
+            None if mode == "tp_allreduce" else NcclExchange(links, out, back, shape)  # type: ignore[arg-type]
+        ),
+        loads=loads,
         miss=RoutedCoverage(pi, 40.0).miss,
-        shape=MoeShape(hidden_size=100, top_k=stats.top_k, expert_bytes=1000.0),
+        shape=shape,
         communication=mode,  # type: ignore[arg-type]
         gather=Timed,
         sharded_attention=True,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from calibration.pack_sources import SHIPPED, Collection, sources
+from calibration.pack_sources import DEEPEP_TABLES, SHIPPED, Collection, sources
 from calibration.table_source import CORE, TableSource
 from tests.calibration.parquet import parquet_bytes
 
@@ -34,6 +34,13 @@ MOE = {
     **{"moe_dtype": "bfloat16", "num_tokens": 8, "hidden_size": 2048},
     **{"inter_size": 768, "topk": 8, "num_experts": 128, "moe_tp_size": 2},
     **{"moe_ep_size": 1, "distribution": "balanced"},
+}
+# Both phases of both modes; low latency has times without parts.
+DEEPEP: dict[str, Any] = {
+    **{"node_num": 1, "hidden_size": 2048, "num_token": 4, "num_topk": 8},
+    **{"num_experts": 128, "dispatch_transmit_us": 20.0, "dispatch_notify_us": 5.0},
+    **{"combine_transmit_us": 30.0, "combine_notify_us": 1.0},
+    **{"dispatch_avg_t_us": 10.0, "combine_avg_t_us": 11.0},
 }
 ROWS: dict[str, list[dict[str, Any]]] = {
     "prefill_attention": [ATTENTION, {**ATTENTION, "head_dim": 192}],
@@ -65,6 +72,10 @@ ROWS: dict[str, list[dict[str, Any]]] = {
         for framework in ("vllm", "sglang")
         for kind in ("graph", "eager")
     ],
+    "deepep_normal": [
+        {**DEEPEP, "dispatch_sms": sms, "combine_sms": sms} for sms in (20, 24)
+    ],
+    "deepep_low_latency": [DEEPEP],
     "nccl": [
         {"nccl_dtype": dtype, "num_gpus": 2, "message_size": 256}
         | {"op_name": "all_reduce"}
@@ -84,7 +95,11 @@ MLA_ROWS: dict[str, list[dict[str, Any]]] = {
         for name in ("mla_gen_pre", "mla_gen_post")
     ],
 }
-SAME_FILE = {"moe_untuned": "moe", "moe_deepseek": "moe", "gemm_block": "gemm"}
+SAME_FILE = {
+    **{"moe_untuned": "moe", "moe_deepseek": "moe", "gemm_block": "gemm"},
+    "deepep_normal_nodes": "deepep_normal",
+    "deepep_low_latency_nodes": "deepep_low_latency",
+}
 
 Change = Callable[[str, pd.DataFrame], pd.DataFrame]
 
@@ -97,6 +112,9 @@ def _frame(source: TableSource, rows: list[dict[str, Any]]) -> pd.DataFrame:
     """The source's table; TensorRT-LLM's all-reduce does not name the launch."""
     header = {**HEADER, "version": source.version}
     frame = pd.DataFrame([{**header, **row} for row in rows])
+    if source.table in DEEPEP_TABLES:
+        frame = frame.assign(node_num=source.keep["node_num"][0])
+        return frame.drop(columns="latency")
     if "/trtllm/" not in source.member or "backend" not in frame:
         return frame
     return frame.drop(columns="backend").drop_duplicates()

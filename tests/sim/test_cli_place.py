@@ -16,7 +16,7 @@ from workloads.routing.popularity import dirichlet_load
 
 KEYS = {
     *("strategy", "affinity", "load_par", "cross_gpu_share", "cross_node_share"),
-    *("upper_bound", "gap", "solve_seconds", "placement"),
+    *("upper_bound", "gap", "proven", "solve_seconds", "placement"),
 }
 
 

@@ -76,6 +76,7 @@ CHOICES = {
     "engine.overlap": ["none", "tp-all-reduce", "two-batch"],
     "moe.routing": ["skewed", "uniform"],
     "moe.communication": ["tp_allreduce", "ep_home", "context_coherent"],
+    "moe.all_to_all": ["nccl", "deepep"],
     "moe.dispatch_dtype": ["bfloat16", "fp8"],
     "moe.rebalance_mode": ["blocking", "async"],
 }
@@ -86,6 +87,7 @@ NAMES = (
     "engine.scheduler",
     "moe.placement",
     "moe.statistics",
+    "moe.fit_statistics",
     "engine.queue",
     "calibration.profile",
     "calibration.data_dir",

@@ -157,7 +157,7 @@ def test_the_schema_knows_what_may_be_switched_off() -> None:
         *("engine.tbt_target_ms", "parallel.prefill_replicas"),
         *(f"moe.{name}" for name in ("prompt_skew", "decode_skew")),
         *(f"moe.{name}" for name in ("statistics", "affinity", "topic_period_s")),
-        *("moe.placement", "moe.rebalance_interval"),
+        *("moe.placement", "moe.fit_statistics", "moe.rebalance_interval"),
         "calibration.data_dir",
         *(f"workload.{name}" for name in ("path", "max_concurrency")),
         *(f"workload.{name}" for name in ("num_requests", "duration_s")),
