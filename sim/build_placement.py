@@ -192,11 +192,25 @@ def place_experts(
     return _solved(name, routing.stats, topology_of(config), options)
 
 
-def expert_loads(config: Config, routing: Routing) -> ExpertLoads:
+def placed_routing(
+    config: Config, shape: ModelShape, routing: Routing
+) -> tuple[ExpertPlacement, Routing]:
+    """The placement, and the run's routing under it.
+
+    Routing is as the strategy leaves it, or untouched where the placement was fitted
+    to something else.
+    """
+    placement, stats = place_experts(config, fitted_to(config, shape, routing))
+    if config.moe.fit_statistics is None:
+        routing = replace(routing, stats=stats)
+    return placement, routing
+
+
+def expert_loads(config: Config, shape: ModelShape, routing: Routing) -> ExpertLoads:
     """Loads of experts and GPUs under the placement of a configuration."""
-    placement, stats = place_experts(config, routing)
-    gpus = gpu_loads(stats, placement.even_shares())
-    return ExpertLoads(config.moe.placement or _CONTIGUOUS, stats.load, gpus)
+    placement, routed = placed_routing(config, shape, routing)
+    gpus = gpu_loads(routed.stats, placement.even_shares())
+    return ExpertLoads(config.moe.placement or _CONTIGUOUS, routed.stats.load, gpus)
 
 
 def rank_loads(
@@ -261,9 +275,7 @@ def expert_layers(
     routing: Routing,
 ) -> ExpertParallelLayers:
     """The MoE layers of a replica, priced rank by rank."""
-    placement, stats = place_experts(config, fitted_to(config, shape, routing))
-    if config.moe.fit_statistics is None:
-        routing = replace(routing, stats=stats)  # as the strategy leaves it
+    placement, routing = placed_routing(config, shape, routing)
     return layers_of(config, kernels, messengers, shape, dtype, routing, placement)
 
 

@@ -16,11 +16,8 @@ from sim.build_placement import (
     Messengers,
     Routing,
     expert_layers,
-<<<<<<< HEAD
     expert_loads,
-=======
     fitted_to,
->>>>>>> moe7
     is_placed,
     layers_of,
     place_experts,
@@ -50,12 +47,8 @@ class PlacedExperts:
         model: Their sizes.
         kernels: Kernel times.
         dtype: Weight format.
-<<<<<<< HEAD
         loads: What the placement makes of the statistics.
-        sha256: Hash of the statistics.
-=======
         sha256: Hash of the statistics, and of DeepEP's tables where they are used.
->>>>>>> moe7
     """
 
     layers: ExpertParallelLayers
@@ -126,27 +119,15 @@ def placed_experts(
     if not shape.is_moe:
         raise ConfigError(f"moe.placement: {shape.name} has no experts")
     routing = routing_of(config, shape, skew)
-<<<<<<< HEAD
-    links = MoeLinks(
-        tables,
-        device,
-        deployment.gpus,
-        config.cluster.gpus_per_node,
-        config.cluster.link_bandwidth_scale,
-    )
-    layers = expert_layers(config, kernels, links, shape, dtype, routing)
-    loads = expert_loads(config, routing)
-    digest = stats_sha256(routing.stats)
-    return PlacedExperts(layers, links, shape, kernels, dtype, loads, digest)
-=======
     messengers = _messengers(config, tables, device, deployment)
     layers = expert_layers(config, kernels, messengers, shape, dtype, routing)
+    loads = expert_loads(config, shape, routing)
     digest = stats_sha256(routing.stats)
     if config.moe.fit_statistics is not None:
         digest += stats_sha256(fitted_to(config, shape, routing).stats)
     if messengers.deepep is not None:
         digest += messengers.deepep.tables.sha256
-    return PlacedExperts(layers, messengers, shape, kernels, dtype, digest)
+    return PlacedExperts(layers, messengers, shape, kernels, dtype, loads, digest)
 
 
 def _messengers(
@@ -162,7 +143,6 @@ def _messengers(
     sizes = ExpertSizes(shape.hidden_size, shape.top_k, shape.num_experts)
     timed = deepep_tables(tables)
     return Messengers(links, DeepEp(timed, sizes, ranks, per_node, scale))
->>>>>>> moe7
 
 
 def fresh_pricer(
