@@ -191,6 +191,11 @@ class EngineConfig(Section):
     kv_cache_dtype: Literal["auto", "fp8"] = Field(
         default="auto", description="Type of the KV cache; auto is the model's."
     )
+    enable_prefix_caching: bool = Field(
+        default=False,
+        description="Keep KV blocks of finished requests while there is room, for "
+        "prompts that begin alike: sessions and traces with hash_ids.",
+    )
     fidelity: Literal["iteration", "kernel"] = Field(
         default="iteration",
         description="Iterations in closed form, or every kernel and collective on its "

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sim.prefix import NOTHING_SHARED, Prefix
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
@@ -16,6 +18,7 @@ class Request:
         prompt_tokens: Prompt length, >= 1.
         output_tokens: True output length, >= 1; no scheduler or router may read it.
         client: Who sent it, >= 0; fair queues share service among clients.
+        prefix: What of its tokens other requests may share; only prefix caches read it.
     """
 
     id: int
@@ -23,6 +26,7 @@ class Request:
     prompt_tokens: int
     output_tokens: int
     client: int = 0
+    prefix: Prefix = NOTHING_SHARED
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,8 @@ class RequestRecord:
         finish_ns: End of the iteration that emitted its last token.
         output_tokens: Tokens to emit: true length cut at the context limit.
         preemptions: Times it lost its KV cache and was recomputed.
+        cached_tokens: Prompt tokens that were in the prefix cache when it was first
+            admitted, and so were not computed.
         rejected: Why it was refused, or None.
         runs: Token times, one slice per uninterrupted run.
     """
@@ -66,5 +72,6 @@ class RequestRecord:
     finish_ns: int | None = None
     output_tokens: int = 0
     preemptions: int = 0
+    cached_tokens: int = 0
     rejected: str | None = None
     runs: list[TokenRun]
