@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import repeat
 from typing import Final, overload
 
 import numpy as np
 import numpy.typing as npt
 
+from sim.prefix import NOTHING_SHARED, Prefix
 from sim.request import Request
 
 Int64 = npt.NDArray[np.int64]
@@ -24,6 +26,7 @@ class RequestTable(Sequence[Request]):
         prompt_tokens: Prompt lengths.
         output_tokens: True output lengths.
         client: Who sent them.
+        prefixes: What each may share; None: nothing.
     """
 
     def __init__(
@@ -32,11 +35,13 @@ class RequestTable(Sequence[Request]):
         prompt_tokens: Int64,
         output_tokens: Int64,
         client: Int64,
+        prefixes: Sequence[Prefix] | None = None,
     ) -> None:
         self.arrival_ns = arrival_ns
         self.prompt_tokens = prompt_tokens
         self.output_tokens = output_tokens
         self.client = client
+        self.prefixes = prefixes
 
     def __len__(self) -> int:
         """Number of requests."""
@@ -71,7 +76,18 @@ class RequestTable(Sequence[Request]):
     def _built(self, first: int, last: int) -> list[Request]:
         columns = (self.arrival_ns, self.prompt_tokens, self.output_tokens, self.client)
         rows = zip(*(column[first:last].tolist() for column in columns), strict=True)
+        shared = self.prefixes
+        prefixes = repeat(NOTHING_SHARED) if shared is None else shared[first:last]
         return [
-            Request(id=k, arrival_ns=a, prompt_tokens=p, output_tokens=o, client=c)
-            for k, (a, p, o, c) in enumerate(rows, first)
+            Request(
+                id=k,
+                arrival_ns=a,
+                prompt_tokens=p,
+                output_tokens=o,
+                client=c,
+                prefix=prefix,
+            )
+            for k, ((a, p, o, c), prefix) in enumerate(
+                zip(rows, prefixes, strict=False), first
+            )
         ]

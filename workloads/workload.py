@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.errors import ConfigError
+from sim.prefix import Prefix
 from sim.request import Request
 from sim.request_table import RequestTable
 from sim.units import ns_from_s
@@ -70,12 +71,18 @@ class Workload:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of the integers: concurrency (0 if open), requests, then clients."""
+        """Hash of the integers: concurrency (0 if open), requests, clients, prefixes.
+
+        Clients and prefixes are left out where all are alike.
+        """
         numbers = array("q", [self.max_concurrency or 0])
         for r in self.requests:
             numbers.extend((r.arrival_ns, r.prompt_tokens, r.output_tokens))
         if any(r.client for r in self.requests):
             numbers.extend(r.client for r in self.requests)
+        if any(r.prefix.segments for r in self.requests):
+            for r in self.requests:
+                numbers.extend((len(r.prefix.ends), *r.prefix.segments, *r.prefix.ends))
         return hashlib.sha256(np.array(numbers, dtype="<i8").tobytes()).hexdigest()
 
 
@@ -115,7 +122,9 @@ def _from_trace(spec: WorkloadSpec, trace: Trace) -> Workload:
         raise _too_few_rows(spec, rows, n)
     name = Path(trace.path).name
     prompt, output = trace.prompt_tokens[:n], trace.output_tokens[:n]
-    return _materialise(spec, name, arrivals, prompt, output, timed=given is not None)
+    shared = None if trace.prefixes is None else trace.prefixes[:n]
+    timed = given is not None
+    return _materialise(spec, name, arrivals, prompt, output, shared, timed=timed)
 
 
 def _too_few_rows(spec: WorkloadSpec, rows: int, wanted: int) -> ConfigError:
@@ -149,6 +158,7 @@ def _materialise(
     arrivals: NDArray[np.int64],
     prompt: NDArray[np.int64],
     output: NDArray[np.int64],
+    prefixes: Sequence[Prefix] | None = None,
     *,
     timed: bool = False,
 ) -> Workload:
@@ -162,7 +172,7 @@ def _materialise(
     closed = spec.max_concurrency is not None
     return Workload(
         name=name,
-        requests=RequestTable(*columns),
+        requests=RequestTable(*columns, prefixes),
         max_concurrency=spec.max_concurrency,
         offered_rate=None if timed else math.inf if closed else spec.request_rate,
     )
