@@ -14,11 +14,14 @@ class Request:
     Attributes:
         id: Position in the workload, 0-based; unique.
         arrival_ns: Time the server receives it (0 for closed-loop requests, whose
-            arrival is set by the client when a slot frees up).
+            arrival is set by the client when a slot frees up; of a later turn of a
+            session that of its first turn).
         prompt_tokens: Prompt length, >= 1.
         output_tokens: True output length, >= 1; no scheduler or router may read it.
         client: Who sent it, >= 0; fair queues share service among clients.
         prefix: What of its tokens other requests may share; only prefix caches read it.
+        think_ns: Of a later turn of a session: it arrives so long after the request
+            before it in the workload has finished or been rejected.
     """
 
     id: int
@@ -27,6 +30,7 @@ class Request:
     output_tokens: int
     client: int = 0
     prefix: Prefix = NOTHING_SHARED
+    think_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

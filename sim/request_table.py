@@ -27,6 +27,8 @@ class RequestTable(Sequence[Request]):
         output_tokens: True output lengths.
         client: Who sent them.
         prefixes: What each may share; None: nothing.
+        think_ns: Think times of later turns, negative for first turns; None: no
+            sessions.
     """
 
     def __init__(
@@ -36,12 +38,14 @@ class RequestTable(Sequence[Request]):
         output_tokens: Int64,
         client: Int64,
         prefixes: Sequence[Prefix] | None = None,
+        think_ns: Int64 | None = None,
     ) -> None:
         self.arrival_ns = arrival_ns
         self.prompt_tokens = prompt_tokens
         self.output_tokens = output_tokens
         self.client = client
         self.prefixes = prefixes
+        self.think_ns = think_ns
 
     def __len__(self) -> int:
         """Number of requests."""
@@ -78,6 +82,9 @@ class RequestTable(Sequence[Request]):
         rows = zip(*(column[first:last].tolist() for column in columns), strict=True)
         shared = self.prefixes
         prefixes = repeat(NOTHING_SHARED) if shared is None else shared[first:last]
+        thinks = repeat(-1)
+        if self.think_ns is not None:
+            thinks = self.think_ns[first:last].tolist()
         return [
             Request(
                 id=k,
@@ -86,8 +93,9 @@ class RequestTable(Sequence[Request]):
                 output_tokens=o,
                 client=c,
                 prefix=prefix,
+                think_ns=None if think < 0 else think,
             )
-            for k, ((a, p, o, c), prefix) in enumerate(
-                zip(rows, prefixes, strict=False), first
+            for k, ((a, p, o, c), prefix, think) in enumerate(
+                zip(rows, prefixes, thinks, strict=False), first
             )
         ]

@@ -61,6 +61,8 @@ FLOATS: Edges = {
     "workload.request_rate": ([0.001, 1e9, math.inf], [0, 0.0009, 2e9, -math.inf]),
     "workload.burstiness": ([0.001, 1e6], [0, 2e6]),
     "workload.duration_s": ([1e-9, 1e9, None], [0, 2e9]),
+    "workload.session_turns_mean": ([1, 1000.0], [0, 0.9, 1001.0]),
+    "workload.session_turn_delay_mean_s": ([0, 1e6], [-TINY, 1e7]),
     "workload.random_range_ratio": ([0, math.nextafter(1, 0)], [-TINY, 1]),
     "slo.ttft_ms": ([TINY, 1e9, None], [0, -1, 2e9]),
     "slo.tpot_ms": ([TINY, 1e9, None], [0, -1, 2e9]),
