@@ -124,7 +124,7 @@ class ParallelConfig(Section):
     router: Name = Field(
         default="round-robin",
         description="How requests are spread over replicas.",
-        examples=["round-robin", "least-outstanding-tokens", "power-of-two-choices"],
+        examples=["round-robin", "power-of-two-choices", "prefix-affinity"],
     )
 
     @property

@@ -7,7 +7,7 @@ collisions: whoever makes requests numbers segments with :class:`SegmentChain`.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -33,6 +33,13 @@ class Prefix:
 
     segments: tuple[int, ...] = ()
     ends: tuple[int, ...] = ()
+
+    def within(self, tokens: int) -> Prefix:
+        """The segments that lie in the first ``tokens`` tokens."""
+        if not self.ends or self.ends[-1] <= tokens:
+            return self
+        whole = bisect_right(self.ends, tokens)
+        return Prefix(self.segments[:whole], self.ends[:whole])
 
     def blocks(self, tokens: int, block_size: int) -> int:
         """Whole blocks among the first ``tokens`` tokens that may be shared."""
