@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import heapq
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import sim.shell.replica as replica_module
+from sim.build import build_machine, build_workload_of
+from sim.build_cluster import build_cluster
+from sim.cli import main
+from sim.config_file import load_config
 from sim.errors import InvariantError
 from sim.events import RunStarted
 from sim.prefix import Prefix
 from sim.request import Request
+from sim.results import run_result
 from sim.schedulers import SCHEDULERS
 from tests.sim.checks.streams import Events, altered, hold, nth, recorded
 from tests.sim.pricing import QUICK, Scenario, limits, scenarios, serve
@@ -183,3 +190,75 @@ def test_a_turn_at_another_time_breaks_the_clock(by: int) -> None:
     hold(events)
     with pytest.raises(InvariantError, match="clock-order broken at 410 ns, request 1"):
         hold(think_longer(events, by))
+
+
+REAL = (
+    {"engine.scheduler": "chunked-prefill"},
+    {
+        "engine.scheduler": "layered-prefill",
+        "engine.kv_cache_tokens": 24_000,
+        "parallel.replicas": 2,
+        "parallel.router": "prefix-affinity",
+        "cluster.nodes": 2,
+    },
+)
+
+
+@pytest.mark.parametrize("settings", REAL)
+def test_results_of_real_kernels_are_the_same(settings: dict[str, object]) -> None:
+    """Sessions with caching, every file; the small cache evicts."""
+    sessions: dict[str, object] = {
+        "engine.enable_prefix_caching": True,
+        "workload.dataset": "sharegpt",
+        "workload.session_turns_mean": 4.0,
+        "workload.session_turn_delay_mean_s": 2.0,
+        "workload.request_rate": 2.0,
+        "workload.num_requests": 60,
+    }
+    config = load_config(None, (), sessions | settings)
+    machine, workload = build_machine(config), build_workload_of(config)
+    fast, slow = (
+        run_result(
+            config,
+            machine,
+            workload,
+            build_cluster(config, machine, workload, fast_forward=forward).run(
+                workload.requests
+            ),
+        )
+        for forward in (True, False)
+    )
+    assert fast.summary == slow.summary
+    assert 0 < fast.summary["prefix_cache_hit_rate"] < 1
+    for name in ("requests", "timeseries", "iterations"):
+        assert getattr(fast, name).equals(getattr(slow, name)), name
+
+
+@pytest.mark.parametrize("caching", [True, False])
+def test_the_hit_rate_is_shown_where_there_is_a_cache(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], *, caching: bool
+) -> None:
+    """By run and compare, as in result.json; without a cache nobody mentions it."""
+    settings = (
+        *("workload.dataset=sharegpt", "workload.num_requests=12"),
+        *("workload.session_turns_mean=4.0", "workload.session_turn_delay_mean_s=1.0"),
+        f"engine.enable_prefix_caching={str(caching).lower()}",
+    )
+    sets = [word for setting in settings for word in ("--set", setting)]
+
+    def shown(*words: str) -> str:
+        with pytest.raises(SystemExit) as caught:
+            main([*words, *sets])
+        assert caught.value.code == 0
+        return capsys.readouterr().out
+
+    told = shown("run", "--out", str(tmp_path))
+    rate = json.loads((tmp_path / "result.json").read_text())["prefix_cache_hit_rate"]
+    lines = [line for line in told.splitlines() if "Prefix cache hit rate" in line]
+    assert [line.split()[-2] for line in lines] == (
+        [f"{100 * rate:.2f}"] if caching else []
+    )
+    where = str(tmp_path / "compared")
+    told = shown("compare", "--rates", "1", "--jobs", "1", "--out", where)
+    assert ("hits %" in told) == caching
+    assert (rate is not None) == caching
