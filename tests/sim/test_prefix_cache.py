@@ -23,6 +23,7 @@ from tests.sim.pricing import (
     scenarios,
     serve,
 )
+from tests.sim.test_disaggregation import disaggregated
 from tests.sim.test_fast_forward import assert_same, run
 
 Tokens = tuple[object, ...]
@@ -238,6 +239,18 @@ def test_fast_forward_is_stepping(name: str, case: Scenario, fewest: int) -> Non
         patch.setattr(replica_module, "_FEWEST", fewest)
         fast = run(name, case, 0, fast=True)
     assert_same(fast, run(name, case, 0, fast=False))
+
+
+@pytest.mark.parametrize("name", sorted(SCHEDULERS))
+@QUICK
+@given(case=sharing_scenarios(), prefill=st.integers(1, 2), decode=st.integers(1, 2))
+def test_caches_at_both_ends_of_a_transfer(
+    name: str, case: Scenario, prefill: int, decode: int
+) -> None:
+    """Under every law; a prefill replica keeps prompts, a decode replica both."""
+    case = replace(case, replicas=prefill + decode)
+    fast = disaggregated(name, case, prefill)
+    assert_same(fast, disaggregated(name, case, prefill, fast=False))
 
 
 @pytest.mark.parametrize("name", sorted(SCHEDULERS))
