@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
 
 import pandas as pd
 
 from reports.figures.placement import frontier_figure, heat_figure, traffic_figure
 from reports.figures.save import save_figure
-
-PLACE_FILE: Final = "place.csv"
-LOADS_FILE: Final = "loads.csv.gz"
-EXPERTS_FILE: Final = "experts.csv.gz"
+from reports.placement_files import LOADS_FILE, PLACE_FILE
 
 
 def write_placement_report(directory: Path) -> list[Path]:

@@ -70,6 +70,9 @@ class AttentionCosts:
         self._work = work
         self._ranks = ranks
         self._prefill: dict[tuple[object, ...], Attention] = {}
+        # Of every iteration that decodes, so worked out once.
+        self._decode_groups = self._window_groups(0, work.num_layers)
+        self._decode_pair_flops = work.decode_pair_flops
 
     def of(self, plan: StepPlan, decoding: int, context_tokens: int) -> Attention:
         """Attention of an iteration."""
@@ -85,7 +88,7 @@ class AttentionCosts:
         if not (decoding and plan.spans[0].decode):
             return Attention(ns, outside, kv_bytes, activation_bytes, flops)
         work = self._work
-        for layers, window in self._window_groups(0, work.num_layers):
+        for layers, window in self._decode_groups:
             timed = self._kernels.decode_attention(
                 self._ranks.share(decoding),
                 self._ranks.share(context_tokens),
@@ -95,7 +98,7 @@ class AttentionCosts:
             outside += layers * timed.extrapolated_ns
             seen = min(context_tokens, decoding * window) if window else context_tokens
             kv_bytes += layers * (seen + decoding) * work.kv_bytes
-            flops += layers * seen * work.decode_pair_flops
+            flops += layers * seen * self._decode_pair_flops
         return Attention(ns, outside, kv_bytes, activation_bytes, flops)
 
     def _window_groups(self, first: int, last: int) -> tuple[tuple[int, int], ...]:
@@ -137,10 +140,9 @@ class AttentionCosts:
 
     def of_decodes(self, decoding: int, contexts: Int64) -> DecodeAttention:
         """Decode attention as in :meth:`of`, over an array of contexts."""
-        groups = self._window_groups(0, self._work.num_layers)
         first, *others = [
             self._decodes_of(decoding, contexts, layers, window)
-            for layers, window in groups
+            for layers, window in self._decode_groups
         ]
         return reduce(DecodeAttention.plus, others, first)
 
@@ -158,9 +160,9 @@ class AttentionCosts:
         seen = np.minimum(contexts, decoding * window) if window else contexts
         return DecodeAttention(
             ns,
-            ns * beyond if beyond.any() else None,
+            ns * beyond if np.logical_or.reduce(beyond) else None,
             layers * work.kv_bytes * (seen + decoding),
-            layers * work.decode_pair_flops * seen,
+            layers * self._decode_pair_flops * seen,
         )
 
 

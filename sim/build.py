@@ -26,6 +26,7 @@ from sim.build_rebalance import fresh_pricer, placed_experts
 from sim.config import Config, check_names
 from sim.energy import PowerModel
 from sim.errors import ConfigError
+from sim.expert_loads import ExpertLoads
 from sim.handover import KvLinks
 from sim.input_file import read_bytes
 from sim.model_work import ModelWork
@@ -68,6 +69,8 @@ class Machine:
             engine profile, GPU and routing skew.
         fresh_pricer: Gives a replica a pricer of its own, where experts move or topics
             change; None where ``pricer`` serves all.
+        expert_loads: Loads of experts and GPUs under a placement; None without one, and
+            where they change in a run.
     """
 
     model: ModelShape
@@ -87,6 +90,7 @@ class Machine:
     tables: str
     calibration_sha256: str
     fresh_pricer: Callable[[], RebalancingPricer] | None = None
+    expert_loads: ExpertLoads | None = None
 
 
 class _Ingredients(TypedDict):
@@ -222,6 +226,7 @@ def build_machine(config: Config, profile: EngineProfile | None = None) -> Machi
         coverage=ingredients["coverage"],
         power=power,
         fresh_pricer=fresh,
+        expert_loads=placed.loads if placed is not None and fresh is None else None,
         num_blocks=_num_blocks(config, what_if_memory(config, device), deployment),
         links=kv_links(
             device,

@@ -21,6 +21,7 @@ from calibration.model_shape import ModelShape
 from sim.config import Config
 from sim.config_errors import ConfigKeyError
 from sim.errors import ConfigError
+from sim.expert_loads import ExpertLoads
 from sim.placement import PLACEMENTS
 from sim.placement.metrics import gpu_loads, reach, traffic
 from sim.placement.placement import ExpertPlacement
@@ -172,6 +173,13 @@ def place_experts(
             ("moe.placement",),
         )
     return _solved(name, routing.stats, topology_of(config), options)
+
+
+def expert_loads(config: Config, routing: Routing) -> ExpertLoads:
+    """Loads of experts and GPUs under the placement of a configuration."""
+    placement, stats = place_experts(config, routing)
+    gpus = gpu_loads(stats, placement.even_shares())
+    return ExpertLoads(config.moe.placement or _CONTIGUOUS, stats.load, gpus)
 
 
 def rank_loads(

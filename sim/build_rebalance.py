@@ -14,6 +14,7 @@ from calibration.tables import KernelTables
 from sim.build_placement import (
     Routing,
     expert_layers,
+    expert_loads,
     is_placed,
     layers_of,
     place_experts,
@@ -24,6 +25,7 @@ from sim.build_placement import (
 from sim.config import Config
 from sim.energy import PowerModel
 from sim.errors import ConfigError
+from sim.expert_loads import ExpertLoads
 from sim.placement.placement import ExpertPlacement
 from sim.rebalance import RebalancePolicy, RebalancingPricer
 from sim.routing_stats import RoutingStats
@@ -42,6 +44,7 @@ class PlacedExperts:
         model: Their sizes.
         kernels: Kernel times.
         dtype: Weight format.
+        loads: What the placement makes of the statistics.
         sha256: Hash of the statistics.
     """
 
@@ -50,6 +53,7 @@ class PlacedExperts:
     model: ModelShape
     kernels: ModelKernels
     dtype: str
+    loads: ExpertLoads
     sha256: str
 
 
@@ -120,8 +124,9 @@ def placed_experts(
         config.cluster.link_bandwidth_scale,
     )
     layers = expert_layers(config, kernels, links, shape, dtype, routing)
+    loads = expert_loads(config, routing)
     digest = stats_sha256(routing.stats)
-    return PlacedExperts(layers, links, shape, kernels, dtype, digest)
+    return PlacedExperts(layers, links, shape, kernels, dtype, loads, digest)
 
 
 def fresh_pricer(

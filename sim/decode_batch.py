@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import accumulate
-
-import numpy as np
-import numpy.typing as npt
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +72,7 @@ class DecodeBatch:
     def steps_within(self, free_blocks: int) -> int:
         """Ticks that ``free_blocks`` KV blocks suffice for; needs a member."""
         cycles, left = divmod(free_blocks, self.size)  # a cycle takes one block each
-        for step, blocks in enumerate(self._cycle()):
+        for step, blocks in enumerate(self.cycle()):
             left -= blocks
             if left < 0:
                 return cycles * self._block_size + step
@@ -85,16 +81,9 @@ class DecodeBatch:
     def blocks_within(self, steps: int) -> int:
         """New KV blocks for all of the next ``steps`` ticks."""
         cycles, rest = divmod(steps, self._block_size)
-        return cycles * self.size + sum(self._cycle()[:rest])
+        return cycles * self.size + sum(self.cycle()[:rest])
 
-    def blocks_taken(self, steps: int) -> npt.NDArray[np.int64]:
-        """New KV blocks up to and including each of the next ``steps`` ticks."""
-        cycles, tick = np.divmod(np.arange(steps), self._block_size)
-        taken = list(accumulate(self._cycle()))
-        total: npt.NDArray[np.int64] = np.array(taken)[tick] + cycles * self.size
-        return total
-
-    def _cycle(self) -> list[int]:
+    def cycle(self) -> list[int]:
         """New KV blocks for each of the next ``block_size`` ticks."""
         first = -self.tick % self._block_size
         downwards = self._phases[first::-1]

@@ -64,7 +64,7 @@ class PowerModel:
         return EnergySplit(run_j * keep, wait_j * keep, hbm_j * keep, flop_j * keep)
 
     def split_many(
-        self, *, duration_ns: Int64, wait_ns: int, hbm_bytes: Int64, flops: Int64
+        self, *, duration_ns: Int64, wait_ns: Int64, hbm_bytes: Int64, flops: Int64
     ) -> npt.NDArray[np.float64]:
         """Energy of many iterations, each exactly that of :meth:`split`.
 
@@ -76,7 +76,7 @@ class PowerModel:
         np.multiply(
             self.num_gpus * self.run_w, (duration_ns - wait_ns) / NS_PER_S, out=run
         )
-        wait[:] = self.num_gpus * self.gap_w * s_from_ns(wait_ns)
+        np.multiply(self.num_gpus * self.gap_w, wait_ns / NS_PER_S, out=wait)
         np.multiply(self.hbm_pj_per_byte * hbm_bytes, 1e-12, out=hbm)
         np.multiply(self.pj_per_flop * flops, 1e-12, out=flop)
         cap_j = self.num_gpus * self.cap_w * (duration_ns / NS_PER_S)

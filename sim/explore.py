@@ -20,15 +20,17 @@ from sim.config import Config
 from sim.config_file import load_config
 from sim.config_sections import CHUNK_TOKENS, CHUNKED_PREFILL
 from sim.errors import ConfigError, SimulationError
+from sim.placement import PLACEMENTS
 from sim.results import RunResult
 from sim.runner import run_config
 from sim.tradeoff import LAYERED_PREFILL
 
 POLICIES: Final = (CHUNKED_PREFILL, LAYERED_PREFILL)
-REQUESTS: Final = 40
+REQUESTS: Final = 30
 """Served after a move of a slider: both policies in under a second."""
 _CHUNKS: Final = (256, 512, 1024, 2048, 4096, 8192)
 _GROUPS: Final = (1, 2, 4, 8, 16, 24)
+_EVEN: Final = "even load, no placement"
 
 Settings = dict[str, Any]
 
@@ -71,8 +73,8 @@ class WhatIf:
         self._path, self._overrides = path, overrides
         self._view = LiveView(POLICIES)
         self._status = Div(sizing_mode="stretch_width", name="status")
-        base = load_config(path, overrides)
-        self._inputs = _inputs(base, self._again)
+        self._base = load_config(path, overrides)
+        self._inputs = _inputs(self._base, self._again)
 
     def add_to(self, document: Document) -> None:
         """Put the page into a document and simulate once."""
@@ -102,7 +104,7 @@ class WhatIf:
 
     def _simulate(self) -> None:
         """Show what the inputs say, or why it cannot be simulated."""
-        settings = {key: _value(key, box) for key, box in self._inputs.items()}
+        settings = _settings(self._base, self._inputs)
         start_s = time.perf_counter()
         try:
             results = what_if(self._path, self._overrides, settings)
@@ -157,11 +159,17 @@ def _inputs(base: Config, again: Callable[[str, object, object], None]) -> Setti
             value=base.cluster.hbm_bandwidth_scale,
             name="bandwidth",
         ),
+        "moe.placement": Select(
+            title="experts placed on GPUs by",
+            options=[_EVEN, *PLACEMENTS],
+            value=base.moe.placement or _EVEN,
+            name="placement",
+        ),
         "workload.num_requests": Slider(
             title="requests",
-            start=20,
+            start=10,
             end=400,
-            step=20,
+            step=10,
             value=REQUESTS,
             name="requests",
         ),
@@ -173,9 +181,19 @@ def _inputs(base: Config, again: Callable[[str, object, object], None]) -> Setti
     return inputs
 
 
+def _settings(base: Config, inputs: Settings) -> Settings:
+    """What the inputs say; placed experts are spread over all GPUs of a replica."""
+    settings = {key: _value(key, box) for key, box in inputs.items()}
+    if settings["moe.placement"] is not None:
+        settings["parallel.expert_parallel_size"] = base.parallel.gpus_per_replica
+    return settings
+
+
 def _value(key: str, box: Any) -> Any:
     if key == "cluster.gpu":
         return box.value
+    if key == "moe.placement":
+        return None if box.value == _EVEN else box.value
     if key in {"workload.request_rate", "cluster.hbm_bandwidth_scale"}:
         return float(box.value)
     return int(box.value)

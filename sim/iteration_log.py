@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from sim.engine import Engine
+from sim.log_stretch import DecodeStretch, write_out
 from sim.plan import StepPlan
 from sim.span_log import SpanLog
-from sim.step import NUM_COUNTS, NUM_JOULES, DecodeCosts, Float64, Int64, StepCost
+from sim.step import (
+    NUM_COUNTS,
+    NUM_JOULES,
+    DecodeCosts,
+    Float64,
+    Int64,
+    StepCost,
+    decode_joules,
+    decode_sums,
+)
 
-_FOLD: Final = 1024  # iterations whose costs are kept before they are summed
+_FOLD: Final = 1024  # entries that are kept before their columns are worked out
+_MOST: Final = 1 << 15  # iterations among them
+_LATEST_NS: Final = (1 << 63) - 1
 
 
 class IterationLog:
     """Iterations of one replica, and their sums.
+
+    What an iteration did is kept as it is told; columns and sums are worked out for
+    many at a time, the latest when one is asked for.
 
     Args:
         detailed: Keep a row per iteration; without, all columns but ``decode_end_ns``
@@ -25,16 +42,7 @@ class IterationLog:
     Attributes:
         detailed: Whether there is a row per iteration.
         last_end_ns: End of the last iteration, 0 before there is one.
-        start_ns: Start of each iteration.
-        end_ns: End of each iteration.
         decode_end_ns: End of each iteration that decoded; token times slice it.
-        running: Requests that decode or prefill in it.
-        waiting: Requests left waiting.
-        used_blocks: KV blocks held in it.
-        prefill_layer_tokens: Prompt tokens times layers computed.
-        decode_tokens: Decode rows.
-        energy_j: Energy of each iteration.
-        decoding: Requests that decode, also where this iteration does not run them.
         chunks: Prompt chunks and the layers they ran in.
     """
 
@@ -42,19 +50,13 @@ class IterationLog:
         self.last_end_ns = 0
         self.detailed = detailed
         self._length = 0
-        self.start_ns = array("q")
-        self.end_ns = array("q")
+        self._pending = 0  # iterations
         self.decode_end_ns = array("q")
-        self.running = array("q")
-        self.waiting = array("q")
-        self.used_blocks = array("q")
-        self.prefill_layer_tokens = array("q")
-        self.decode_tokens = array("q")
-        self.energy_j = array("d")
-        self.decoding = array("q")
         self.chunks = SpanLog()
-        self._counts = array("q")
-        self._joules = array("d")
+        self._columns = {name: array("q") for name in _ROW}
+        self._energy_j = array("d")
+        self._entries: list[StepCost | DecodeStretch] = []
+        self._rows: list[tuple[int, ...]] = []  # of the entries, if detailed
         self._count_sums = [0] * NUM_COUNTS
         self._joule_sums = np.zeros(NUM_JOULES)
 
@@ -69,36 +71,81 @@ class IterationLog:
         sums = (*self._count_sums, *self._joule_sums.tolist())
         return dict(zip(StepCost._fields, sums, strict=True))
 
+    @property
+    def start_ns(self) -> array[int]:
+        """Start of each iteration."""
+        return self._column("start_ns")
+
+    @property
+    def end_ns(self) -> array[int]:
+        """End of each iteration."""
+        return self._column("end_ns")
+
+    @property
+    def running(self) -> array[int]:
+        """Requests that decode or prefill in it."""
+        return self._column("running")
+
+    @property
+    def waiting(self) -> array[int]:
+        """Requests left waiting."""
+        return self._column("waiting")
+
+    @property
+    def used_blocks(self) -> array[int]:
+        """KV blocks held in it."""
+        return self._column("used_blocks")
+
+    @property
+    def prefill_layer_tokens(self) -> array[int]:
+        """Prompt tokens times layers computed."""
+        return self._column("prefill_layer_tokens")
+
+    @property
+    def decode_tokens(self) -> array[int]:
+        """Decode rows."""
+        return self._column("decode_tokens")
+
+    @property
+    def decoding(self) -> array[int]:
+        """Requests that decode, also where this iteration does not run them."""
+        return self._column("decoding")
+
+    @property
+    def energy_j(self) -> array[float]:
+        """Energy of each iteration."""
+        self._fold()
+        return self._energy_j
+
     def append(
         self, start_ns: int, plan: StepPlan, cost: StepCost, engine: Engine
     ) -> None:
-        """Record an iteration that has begun; its end follows from its cost."""
+        """Record an iteration that has begun; its end follows from its cost.
+
+        Raises:
+            OverflowError: If it would end after 2**63 ns.
+        """
         end_ns = start_ns + cost.duration_ns
-        if plan.spans[0].decode and engine.decoding.size:
+        if end_ns > _LATEST_NS:
+            raise OverflowError
+        decoding = engine.decoding.size
+        decodes = decoding if plan.spans[0].decode else 0
+        if decodes:
             self.decode_end_ns.append(end_ns)
         if self.detailed:
-            self._append_row(start_ns, plan, cost, engine)
-        self._length += 1
-        self.last_end_ns = end_ns
-        self._counts.extend(cost[:NUM_COUNTS])  # type: ignore[arg-type]
-        self._joules.extend(cost[NUM_COUNTS:])
-        if len(self._joules) >= _FOLD * NUM_JOULES:
-            self._fold()
-
-    def _append_row(
-        self, start_ns: int, plan: StepPlan, cost: StepCost, engine: Engine
-    ) -> None:
-        decoding = engine.decoding.size
-        self.start_ns.append(start_ns)
-        self.end_ns.append(start_ns + cost.duration_ns)
-        self.running.append(decoding + len(engine.prefilling))
-        self.waiting.append(len(engine.waiting))
-        self.used_blocks.append(engine.num_blocks - engine.free_blocks)
-        work = self.chunks.append(self._length, plan)
-        self.prefill_layer_tokens.append(work)
-        self.decode_tokens.append(decoding if plan.spans[0].decode else 0)
-        self.decoding.append(decoding)
-        self.energy_j.append(cost.energy_j)
+            self._rows.append(
+                (
+                    start_ns,
+                    end_ns,
+                    decoding + len(engine.prefilling),
+                    len(engine.waiting),
+                    engine.num_blocks - engine.free_blocks,
+                    self.chunks.append(self._length, plan),
+                    decodes,
+                    decoding,
+                )
+            )
+        self._add(cost, 1, end_ns)
 
     def append_decodes(
         self,
@@ -117,53 +164,100 @@ class IterationLog:
             waiting: Requests left waiting when the first began.
             engine: Otherwise as it was then.
         """
-        steps = ends.size
+        batch, end_ns = engine.decoding, int(ends[-1])
         self.decode_end_ns.frombytes(ends.tobytes())
-        joules = costs.energy_j[:steps]
         if self.detailed:
-            self._append_rows(start_ns, ends, joules, waiting, engine)
-        self._length += steps
-        self.last_end_ns = int(ends[-1])
-        self._joules.frombytes(joules.tobytes())
-        for i, each in enumerate(costs.counts):
-            total = each * steps if isinstance(each, int) else _sum(each[:steps])
-            self._count_sums[i] += total
-        if len(self._joules) >= _FOLD * NUM_JOULES:
+            self._rows.append(
+                (
+                    start_ns,
+                    end_ns,
+                    batch.size + len(engine.prefilling),
+                    waiting,
+                    engine.num_blocks - engine.free_blocks,
+                    0,
+                    batch.size,
+                    batch.size,
+                )
+            )
+        self._add(DecodeStretch(costs, ends, batch.cycle()), ends.size, end_ns)
+
+    def _add(
+        self, entry: StepCost | DecodeStretch, iterations: int, end_ns: int
+    ) -> None:
+        self._entries.append(entry)
+        self._length += iterations
+        self._pending += iterations
+        self.last_end_ns = end_ns
+        if len(self._entries) >= _FOLD or self._pending >= _MOST:
             self._fold()
 
-    def _append_rows(
-        self,
-        start_ns: int,
-        ends: Int64,
-        joules: Float64,
-        waiting: int,
-        engine: Engine,
-    ) -> None:
-        steps, decoding = ends.size, engine.decoding.size
-        used = engine.decoding.blocks_taken(steps)
-        used += engine.num_blocks - engine.free_blocks - used[0]
-        times = ends.tobytes()
-        self.start_ns.append(start_ns)
-        self.start_ns.frombytes(times[:-8])
-        self.end_ns.frombytes(times)
-        self.running += array("q", [decoding + len(engine.prefilling)]) * steps
-        self.waiting += array("q", [waiting]) * steps
-        self.used_blocks.frombytes(used.tobytes())
-        self.prefill_layer_tokens += array("q", [0]) * steps
-        self.decode_tokens += array("q", [decoding]) * steps
-        self.decoding += array("q", [decoding]) * steps
-        run, wait, hbm, flop = joules.T
-        self.energy_j.frombytes((run + wait + hbm + flop).tobytes())
+    def _column(self, name: str) -> array[int]:
+        self._fold()
+        return self._columns[name]
 
     def _fold(self) -> None:
-        """Add the costs kept to the sums: integers exactly, joules one by one."""
-        for i in range(NUM_COUNTS):
-            self._count_sums[i] += sum(self._counts[i::NUM_COUNTS])
-        joules = np.array(self._joules).reshape(-1, NUM_JOULES)
+        """Work out what is kept."""
+        entries, rows = self._entries, self._rows
+        if not entries:
+            return
+        self._entries, self._rows, self._pending = [], [], 0
+        stretches = [each for each in entries if isinstance(each, DecodeStretch)]
+        steps = [
+            each.steps if isinstance(each, DecodeStretch) else 1 for each in entries
+        ]
+        is_stretch = np.array([isinstance(each, DecodeStretch) for each in entries])
+        inside = np.repeat(is_stretch, steps)
+        joules = self._add_up(entries, stretches, inside)
+        if self.detailed:
+            run, wait, hbm, flop = joules.T
+            self._energy_j.frombytes((run + wait + hbm + flop).tobytes())
+            table = np.array(rows, dtype=np.int64)
+            starts_ns = table[is_stretch, _ROW.index("start_ns")]
+            columns = dict(zip(_ROW, np.repeat(table, steps, axis=0).T, strict=True))
+            if stretches:
+                start, end, blocks = write_out(stretches, starts_ns)
+                columns["start_ns"][inside] = start
+                columns["end_ns"][inside] = end
+                columns["used_blocks"][inside] += blocks
+            for name, values in columns.items():
+                self._columns[name].frombytes(values.tobytes())
+
+    def _add_up(
+        self,
+        entries: Sequence[StepCost | DecodeStretch],
+        stretches: Sequence[DecodeStretch],
+        inside: npt.NDArray[np.bool_],
+    ) -> Float64:
+        """Sum costs, integers exactly and joules one by one; returns the joules.
+
+        ``inside`` tells of each iteration whether it is part of a stretch.
+        """
+        singles = [each for each in entries if isinstance(each, StepCost)]
+        parts = [(each.costs, each.steps) for each in stretches]
+        joules = np.empty((inside.size, NUM_JOULES))
+        joules[inside] = decode_joules(parts)
+        if singles:
+            joules[~inside] = [cost[NUM_COUNTS:] for cost in singles]
+        sums = zip(
+            *(cost[:NUM_COUNTS] for cost in singles), decode_sums(parts), strict=True
+        )
+        self._count_sums = [
+            known + sum(values)
+            for known, values in zip(self._count_sums, sums, strict=True)
+        ]
         in_order = np.vstack((self._joule_sums, joules))
         self._joule_sums = np.add.accumulate(in_order)[-1]
-        self._counts, self._joules = array("q"), array("d")
+        return joules
 
 
-def _sum(values: Int64) -> int:
-    return int(np.add.reduce(values))
+_ROW: Final = (
+    "start_ns",
+    "end_ns",
+    "running",
+    "waiting",
+    "used_blocks",
+    "prefill_layer_tokens",
+    "decode_tokens",
+    "decoding",
+)
+"""Columns, in the order of a row."""

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import pandas as pd
 
 from calibration.kernels.expert_parallel import DISPATCH_BYTES
 from sim.config_errors import one_line
@@ -190,34 +189,3 @@ def _row(problem: PlaceProblem, result: PlacementResult) -> PlacedRow:
         ),
         loads=gpu_loads(result.stats, shares),
     )
-
-
-def experts_frame(stats: RoutingStats) -> pd.DataFrame:
-    """Load of every expert in every layer, relative to the mean, one row each."""
-    layer, expert = np.indices(stats.load.shape)
-    return pd.DataFrame(
-        {
-            "layer": layer.ravel(),
-            "expert": expert.ravel(),
-            "relative_load": (stats.load * stats.num_experts).ravel(),
-        }
-    )
-
-
-def loads_frame(rows: Sequence[PlacedRow]) -> pd.DataFrame:
-    """Load of every GPU in every layer, relative to the mean, one row each."""
-    frames = []
-    for row in rows:
-        layers, gpus = row.loads.shape
-        layer, gpu = np.indices((layers, gpus))
-        frames.append(
-            pd.DataFrame(
-                {
-                    "strategy": row.result.strategy,
-                    "layer": layer.ravel(),
-                    "gpu": gpu.ravel(),
-                    "relative_load": (row.loads * gpus).ravel(),
-                }
-            )
-        )
-    return pd.concat(frames, ignore_index=True)

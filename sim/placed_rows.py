@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Final
 
 from sim.attention_ranks import AttentionRanks
 from sim.expert_layers import ExpertLayers, MoeLayers
@@ -10,6 +12,9 @@ from sim.kernel_times import KernelTimes, Timed
 from sim.model_work import LayerKind, ModelWork
 from sim.plan import LayerSpan, StepPlan
 from sim.row_cost import RowCost, RowCosts
+
+_MOST_KEPT: Final = 2048
+"""Costs of all layers kept for batches seen before, some 10 kB each."""
 
 
 class PlacedRowCosts(RowCosts):
@@ -36,6 +41,7 @@ class PlacedRowCosts(RowCosts):
             kernels=kernels, coverage=None, work=work, padded=padded, ranks=ranks
         )
         self._placed = experts
+        self._cost = lru_cache(_MOST_KEPT)(experts.cost)
 
     def reductions(self, kind: LayerKind) -> int:
         """All-reduces of a layer."""
@@ -73,7 +79,7 @@ class PlacedRowCosts(RowCosts):
     def moe(self, span: LayerSpan, decoding: int, chunks: tuple[int, ...]) -> RowCost:
         """Experts and messages of a span's layers, before the engine's factor."""
         _, graph = self._padded(self._ranks.rows(decoding, chunks))
-        cost = self._placed.cost(decoding, chunks, graph=graph)
+        cost = self._cost(decoding, chunks, graph=graph)
         before = self._work.kinds[0].before  # the kind with experts comes first
         return _between(cost, before[span.first], before[span.last])
 

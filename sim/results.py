@@ -11,12 +11,14 @@ from typing import Any, Final
 
 import pandas as pd
 
+from reports.placement_files import EXPERTS_FILE, LOADS_FILE
 from reports.trace import TRACE_FILE, TracedRun, trace_document
 from sim.build import Machine
 from sim.config import Config
 from sim.config_errors import one_line
 from sim.config_text import config_toml
 from sim.errors import ConfigError, SimulationError
+from sim.expert_loads import experts_frame, loads_frame
 from sim.fidelity import fidelity_summary
 from sim.files import (
     write_atomic,
@@ -49,6 +51,8 @@ _OPTIONAL_FILES: Final = (
     TIMESERIES_FILE,
     STEPS_FILE,
     ITERATIONS_FILE,
+    LOADS_FILE,
+    EXPERTS_FILE,
     TRACE_FILE,
 )
 
@@ -78,6 +82,9 @@ class RunResult:
         trace: See :func:`reports.trace.trace_document`; None unless asked for.
         iterations: One row per iteration: ``replica`` and the columns of
             :class:`~sim.iteration_log.IterationLog`.
+        loads: Load of every GPU by MoE layer; see
+            :func:`sim.expert_loads.loads_frame`. Empty without a placement of experts.
+        experts: The same of every expert.
         recording: Which of the tables are there; the others are empty.
     """
 
@@ -87,6 +94,8 @@ class RunResult:
     timeseries: pd.DataFrame = field(default_factory=pd.DataFrame)
     steps: pd.DataFrame = field(default_factory=pd.DataFrame)
     iterations: pd.DataFrame = field(default_factory=pd.DataFrame)
+    loads: pd.DataFrame = field(default_factory=pd.DataFrame)
+    experts: pd.DataFrame = field(default_factory=pd.DataFrame)
     recording: Recording = Recording.ITERATIONS
     trace: dict[str, Any] | None = None
 
@@ -98,6 +107,7 @@ class RunResult:
             less = replace(less, requests=nothing)
         if not recording.iterations:
             less = replace(less, timeseries=nothing, steps=nothing, iterations=nothing)
+            less = replace(less, loads=nothing, experts=nothing)
         return less
 
 
@@ -138,6 +148,9 @@ def run_result(
         steps=steps_frame(*detail, middle_window(run.records)),
         iterations=_iterations_frame(run.logs),
     )
+    if (loads := machine.expert_loads) is not None:
+        gpus = loads_frame({loads.strategy: loads.gpus})
+        result = replace(result, loads=gpus, experts=experts_frame(loads.experts))
     if not trace:
         return result
     traced = _traced(result, steps_frame(*detail), run)
@@ -147,7 +160,8 @@ def run_result(
 def write_run(directory: Path, result: RunResult, *, iterations: bool = False) -> None:
     """Write a result, replacing an earlier one in the same directory file by file.
 
-    ``trace.json.gz`` is written where the result holds a trace.
+    ``trace.json.gz`` is written where the result holds a trace, ``loads.csv.gz`` and
+    ``experts.csv.gz`` where it holds loads of experts.
     ``result.json`` goes first and comes last, so it exists exactly when the files
     beside it are complete and belong together.
 
@@ -167,6 +181,9 @@ def write_run(directory: Path, result: RunResult, *, iterations: bool = False) -
     if result.recording.iterations:
         write_csv_gz_atomic(directory / TIMESERIES_FILE, result.timeseries)
         write_csv_gz_atomic(directory / STEPS_FILE, result.steps)
+    if not result.experts.empty:
+        write_csv_gz_atomic(directory / LOADS_FILE, result.loads)
+        write_csv_gz_atomic(directory / EXPERTS_FILE, result.experts)
     if iterations:
         write_csv_gz_atomic(directory / ITERATIONS_FILE, result.iterations)
     if result.trace is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol, runtime_checkable
 
@@ -58,12 +59,7 @@ class StepCost(NamedTuple):
     @property
     def hbm_bytes(self) -> int:
         """All HBM bytes of the iteration."""
-        return (
-            self.expert_weight_bytes
-            + self.other_weight_bytes
-            + self.kv_bytes
-            + self.activation_bytes
-        )
+        return sum(getattr(self, name) for name in HBM_COUNTS)
 
     @property
     def energy_j(self) -> float:
@@ -76,9 +72,26 @@ class StepCost(NamedTuple):
         )
 
 
+HBM_COUNTS: Final = (
+    "expert_weight_bytes",
+    "other_weight_bytes",
+    "activation_bytes",
+    "kv_bytes",
+)
+"""Fields of a :class:`StepCost` that add up to its HBM bytes."""
 NUM_COUNTS: Final = StepCost._fields.index("energy_run_j")
 """Fields of a :class:`StepCost` that are integers; the rest are joules."""
 NUM_JOULES: Final = len(StepCost._fields) - NUM_COUNTS
+
+
+class EnergyLaw(Protocol):
+    """Energy of many iterations from what they did."""
+
+    def split_many(
+        self, *, duration_ns: Int64, wait_ns: Int64, hbm_bytes: Int64, flops: Int64
+    ) -> Float64:
+        """Joules of each, shape (k, 4), in the order of :class:`StepCost`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,21 +102,74 @@ class DecodeCosts:
         duration_ns: int64, shape (k,).
         counts: The integers of :class:`StepCost` in its order: the same in all
             iterations, or int64 of shape (k,).
-        energy_j: Its joules in its order, float64, shape (k, 4).
+        power: Gives their energy; nobody needs it before the run is over.
     """
 
     duration_ns: Int64
     counts: tuple[int | Int64, ...]
-    energy_j: Float64
+    power: EnergyLaw
 
     def total(self, steps: int) -> StepCost:
         """Sum over the first ``steps`` of them."""
-        counts = [
-            each * steps if isinstance(each, int) else int(each[:steps].sum())
-            for each in self.counts
+        part = [(self, steps)]
+        in_order = np.add.accumulate(decode_joules(part))[-1]
+        return StepCost(*decode_sums(part), *in_order.tolist())
+
+
+DecodeParts = Sequence[tuple[DecodeCosts, int]]
+"""Costs of iterations that only decode, and how many of them happened."""
+
+
+def decode_joules(parts: DecodeParts) -> Float64:
+    """Energy of iterations under one law, shape (all steps, 4)."""
+    if not parts:
+        return np.empty((0, NUM_JOULES))
+    steps = [steps for _, steps in parts]
+
+    def each(*names: str) -> Int64:
+        """Sum of some counts, for every iteration."""
+        where = [StepCost._fields.index(name) for name in names]
+        sums = [sum(costs.counts[i] for i in where) for costs, _ in parts]
+        return _each(sums, steps)
+
+    return parts[0][0].power.split_many(
+        duration_ns=each("duration_ns"),
+        wait_ns=each("wait_ns"),
+        hbm_bytes=each(*HBM_COUNTS),
+        flops=each("flops"),
+    )
+
+
+def decode_sums(parts: DecodeParts) -> list[int]:
+    """Sums of the integers of :class:`StepCost`, exact."""
+    if not parts:
+        return [0] * NUM_COUNTS
+    columns = zip(*(costs.counts for costs, _ in parts), strict=True)
+    return [_sum(column, [steps for _, steps in parts]) for column in columns]
+
+
+def _each(values: Sequence[int | Int64], steps: Sequence[int]) -> Int64:
+    """A value per iteration."""
+    if all(isinstance(value, int) for value in values):
+        return np.repeat(np.array(values, dtype=np.int64), steps)
+    return np.concatenate(
+        [
+            np.full(k, value) if isinstance(value, int) else value[:k]
+            for value, k in zip(values, steps, strict=True)
         ]
-        in_order = np.add.accumulate(self.energy_j[:steps])[-1]
-        return StepCost(*counts, *in_order.tolist())
+    )
+
+
+def _sum(values: Sequence[int | Int64], steps: Sequence[int]) -> int:
+    """Over all iterations; int64 holds a part's sum, Python's integers hold all."""
+    pairs = list(zip(values, steps, strict=True))
+    total = sum(value * k for value, k in pairs if isinstance(value, int))
+    arrays = [value[:k] for value, k in pairs if not isinstance(value, int)]
+    if not arrays:
+        return total
+    starts = np.cumsum([0, *(each.size for each in arrays[:-1])])
+    sums: list[int] = np.add.reduceat(np.concatenate(arrays), starts).tolist()
+    return total + sum(sums)
 
 
 class StepPricer(Protocol):

@@ -147,13 +147,11 @@ class StepCostModel:
         duration_ns = many(rows.ns + attention.ns)
         duration_ns += gap_ns + self._busy_ns(decoding)
         outside = attention.extrapolated_ns
-        wait_ns = scaled(rows.wait_ns) + gap_ns
-        flops = rows.flops + attention.flops
         return DecodeCosts(
             duration_ns=duration_ns,
             counts=(
                 duration_ns,
-                wait_ns,
+                scaled(rows.wait_ns) + gap_ns,
                 scaled(rows.extrapolated_ns)
                 if outside is None
                 else many(rows.extrapolated_ns + outside),
@@ -165,14 +163,9 @@ class StepCostModel:
                 attention.kv_bytes,
                 rows.activation_bytes,
                 rows.link_bytes,
-                flops,
+                rows.flops + attention.flops,
             ),
-            energy_j=self._power.split_many(
-                duration_ns=duration_ns,
-                wait_ns=wait_ns,
-                hbm_bytes=rows.hbm_bytes + attention.kv_bytes,
-                flops=flops,
-            ),
+            power=self._power,
         )
 
     def kernel_ns(self, plan: StepPlan, decoding: int, context_tokens: int) -> int:

@@ -1,4 +1,4 @@
-"""What ``servescope place`` found, as the page shows it: placements, loads, words."""
+"""Placements of experts as the page shows them: of ``servescope place``, or of runs."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import pandas as pd
 
 from reports.frame import read_table
 from reports.html.quantities import number_text
+from reports.html.study import Run, Study
 from reports.html.tables import Cell, Table
-from reports.placement import EXPERTS_FILE, LOADS_FILE, PLACE_FILE
+from reports.placement_files import EXPERTS_FILE, LOADS_FILE, PLACE_FILE
 from sim.errors import ConfigError
 
 _PLACE: Final = (
@@ -31,6 +32,10 @@ _SUMMARY: Final = (
     ("cross_node_share", "moves to another node (%)", 100.0),
     ("dispatch_sends", "remote sends per token and layer", 1.0),
 )
+_AS_PRICED: Final = (
+    "Every iteration was priced with these loads, which are expectations under the"
+    " routing statistics of the runs."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +47,14 @@ class Placements:
         table: A row per strategy.
         loads: Load of every GPU in every layer against the layer's mean, by strategy.
         experts: The same of every expert, whatever the placement.
+        note: What a reader has to know of them.
     """
 
     title: str
     table: pd.DataFrame
     loads: pd.DataFrame
     experts: pd.DataFrame
+    note: str = ""
 
     @property
     def strategies(self) -> list[str]:
@@ -57,7 +64,7 @@ class Placements:
 
 def is_placements(directory: Path) -> bool:
     """Whether a directory is one of ``servescope place``."""
-    return (directory / LOADS_FILE).exists()
+    return (directory / PLACE_FILE).exists()
 
 
 def read_placements(directory: Path) -> Placements:
@@ -74,6 +81,44 @@ def read_placements(directory: Path) -> Placements:
             f"{directory / LOADS_FILE}: other strategies than {PLACE_FILE}"
         )
     return Placements(directory.resolve().name, table, loads, experts)
+
+
+def placements_of_runs(study: Study) -> Placements | None:
+    """Placements that the runs were priced with; None where no run had any.
+
+    A placement shared by runs is shown once. Runs of other routing statistics than the
+    first are left out, and counted in the note.
+
+    Raises:
+        ConfigError: If a file is malformed.
+    """
+    placed = [run for run in study.compared if (run.folder / LOADS_FILE).exists()]
+    if not placed:
+        return None
+    experts = [_read(run.folder / EXPERTS_FILE, _EXPERTS) for run in placed]
+    alike = [
+        run for run, own in zip(placed, experts, strict=True) if own.equals(experts[0])
+    ]
+    shown = pd.concat(_distinct(alike), ignore_index=True)
+    names = pd.DataFrame({"strategy": shown["strategy"].unique()})
+    note = _AS_PRICED
+    if others := len(placed) - len(alike):
+        note += f" {others} run(s) with other routing are left out: report them alone."
+    return Placements(study.title, names, shown, experts[0], note)
+
+
+def _distinct(runs: Sequence[Run]) -> list[pd.DataFrame]:
+    """Loads that differ; a strategy that has several of them is named by its run."""
+    found: list[pd.DataFrame] = []
+    for run in runs:
+        loads = _read(run.folder / LOADS_FILE, _LOADS)
+        if any(loads.equals(known) for known in found):
+            continue
+        names = {str(name) for known in found for name in known["strategy"]}
+        if names & set(map(str, loads["strategy"])):
+            loads["strategy"] = f"{loads['strategy'][0]} ({run.name}, {run.load})"
+        found.append(loads)
+    return found
 
 
 def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:

@@ -16,14 +16,15 @@ from reports.html.charts.series import series_charts
 from reports.html.charts.stacks import ENERGY, TRAFFIC, stack_chart
 from reports.html.charts.timeline import KERNELS, breakdown_chart, timeline_charts
 from reports.html.embed import document_json, script_json
-from reports.html.placements import Placements, layers_table
+from reports.html.placements import Placements, layers_table, placements_of_runs
 from reports.html.points import Points
 from reports.html.quantities import QUANTITIES
 from reports.html.study import Run, Study
 
 _MOST_DETAILED: Final = 24
 """Runs with distributions, time series and timeline; more would not fit the page."""
-_MOST_ROWS: Final = 50
+MOST_ROWS: Final = 25
+"""Configurations listed below the charts, each a row that a filter writes again."""
 _TITLES: Final = {
     "rates": "Against the rate",
     "distributions": "Latencies",
@@ -39,9 +40,12 @@ _TITLES: Final = {
 def chart_context(study: Study, placements: Placements | None = None) -> dict[str, Any]:
     """Charts of a study and all that the template and script say about them.
 
+    Without ``placements`` those of the runs are shown, where they have any.
+
     Raises:
         ConfigError: If a file of a run is malformed.
     """
+    placements = placements or placements_of_runs(study)
     groups = _chart_groups(study, _detailed(study)) | _heat(placements)
     points = explorer(points_of(study.runs), _first_shown(study))
     charts = {str(c.name): c for group in groups.values() for c in group.values()}
@@ -147,6 +151,7 @@ def _charts_context(
             (chart.name, title) for title, chart in groups.get("experts", {}).items()
         ],
         "heat_legend": heat_legend(),
+        "heat_note": "" if placements is None else placements.note,
         "layers_table": None if placements is None else layers_table(placements),
         "explorer": points,
         "kernels": list(KERNELS.values()),
@@ -189,5 +194,5 @@ def _page(charts: Mapping[str, Figure], points: Explorer | None) -> dict[str, An
         "charts": list(charts),
         "x_only": [n for n in charts if n.startswith(("timeline", "series"))],
         "explorer": info,
-        "most_rows": _MOST_ROWS,
+        "most_rows": MOST_ROWS,
     }

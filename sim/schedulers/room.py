@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sim.view import EngineLimits, SchedulerView
 
 
-@dataclass(frozen=True, slots=True)
-class Room:
+class Room(NamedTuple):
     """What is left once every decoding request has a slot for its next token."""
 
     preempted: tuple[int, ...]

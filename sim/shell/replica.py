@@ -23,7 +23,7 @@ from sim.request import RequestRecord
 from sim.shell.clock import Clock, Interrupt, Kind, Moment, Process
 from sim.step import ClockedPricer, DecodePricer, Int64, StepCost, StepPricer
 
-_FEWEST: Final = 6
+_FEWEST: Final = 8
 """Iterations in a row from which one vector is cheaper than one price each."""
 _MOST: Final = 4096
 """Iterations in one vector; an arrival throws away those after it."""
@@ -197,7 +197,8 @@ class Replica:
         decoding, waiting = engine.decoding.size, len(engine.waiting)
         context = engine.decoding.stored_tokens + decoding
         costs = pricer.price_decodes(decoding, context, steps)
-        run = self._decodes = _Run(start_ns + np.cumsum(costs.duration_ns), steps)
+        ends = start_ns + np.add.accumulate(costs.duration_ns)
+        run = self._decodes = _Run(ends, steps)
         if self.observer is not None:
             self._tell_started(self.observer, start_ns, plan)
         yield from self._wait_for(run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -96,6 +97,9 @@ def machine_of(config: Config) -> Machine:
         ConfigError: If the model does not fit, or a kernel was not profiled.
     """
     key = _machine_config(config)
+    if not _machines:
+        # A worker collects garbage after many a point; what was imported never is.
+        gc.freeze()
     used = _machines.pop(key, None)
     if used is None or used.runs >= _RUNS_PER_MACHINE:
         used = _Used(build_machine(config))

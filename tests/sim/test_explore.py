@@ -80,6 +80,28 @@ def test_the_page_says_how_long_a_small_simulation_took() -> None:
     assert numbers.text != before
 
 
+def test_a_placement_spreads_experts_over_the_gpus_of_a_replica() -> None:
+    overrides = ["workload.dataset=random", "workload.random_output_len=8"]
+    document = Document()
+    WhatIf(None, overrides).add_to(document)
+    placement, numbers = (
+        document.select_one({"name": name}) for name in ("placement", "numbers")
+    )
+    assert isinstance(placement, Select)
+    assert isinstance(numbers, Div)
+    placement.value = "lpt"
+    placed = [
+        *("parallel.expert_parallel_size=2", "moe.placement=lpt"),
+        *(f"workload.num_requests={REQUESTS}", "engine.scheduler=layered-prefill"),
+    ]
+    summary = run_config(load_config(None, [*overrides, *placed])).summary
+    quantity = QUANTITIES["mean_e2el_ms"]
+    cell = f'data-key="{quantity.key}" data-policy="layered-prefill"'
+    shown = re.search(rf"{cell}[^>]*>([^<]*)<", numbers.text)
+    assert shown is not None
+    assert shown[1] == quantity.text(summary)
+
+
 def test_a_bad_configuration_is_refused_before_anything_is_served() -> None:
     from sim.cli_explore import explore_command  # noqa: PLC0415
 

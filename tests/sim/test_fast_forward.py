@@ -19,13 +19,21 @@ from sim.config_file import load_config
 from sim.decode_batch import DecodeBatch
 from sim.engine import Engine
 from sim.iteration_log import IterationLog
+from sim.log_stretch import DecodeStretch, write_out
 from sim.plan import LayerSpan, StepPlan
 from sim.queues import QUEUES
 from sim.results import run_result
 from sim.routers import ROUTERS
 from sim.schedulers import SCHEDULERS
 from sim.shell.cluster import Cluster, ClusterRun
-from sim.step import NUM_COUNTS, DecodeCosts
+from sim.step import (
+    NUM_COUNTS,
+    NUM_JOULES,
+    DecodeCosts,
+    Float64,
+    Int64,
+    decode_joules,
+)
 from tests.sim.pricing import (
     QUICK,
     LinearPricer,
@@ -50,16 +58,32 @@ class ManyPricer(LinearPricer):
             for k in range(steps)
         ]
         counts = np.array([cost[:NUM_COUNTS] for cost in costs], dtype=np.int64)
-        energy_j = np.array([cost[NUM_COUNTS:] for cost in costs], dtype=np.float64)
-        return DecodeCosts(counts[:, 0], tuple(counts.T), energy_j)
+        return DecodeCosts(counts[:, 0], tuple(counts.T), NoPower())
+
+
+class NoPower:
+    """As free as :class:`LinearPricer`."""
+
+    def split_many(self, *, duration_ns: Int64, **amounts: Int64) -> Float64:
+        return np.zeros((duration_ns.size, NUM_JOULES))
 
 
 def columns(log: IterationLog) -> Mapping[str, object]:
     """Everything a log holds."""
-    every = {**vars(log), **vars(log.chunks)}
-    public = {k: v for k, v in every.items() if k[0] != "_" and k != "chunks"}
-    lists = {k: list(v) if isinstance(v, array) else v for k, v in public.items()}
-    return lists | {"totals": log.totals}
+    names = [name for name in (*dir(log), *vars(log)) if name[0] != "_"]
+    every = {name: getattr(log, name) for name in names} | vars(log.chunks)
+    arrays = {k: list(v) for k, v in every.items() if isinstance(v, array)}
+    assert len(arrays) == 16
+    return arrays | {"totals": log.totals, "last_end_ns": log.last_end_ns}
+
+
+def blocks_taken(batch: DecodeBatch, steps: int) -> list[int]:
+    """New KV blocks up to and including each of the next ticks, as a log has them."""
+    costs = DecodeCosts(np.ones(steps, dtype=np.int64), (), NoPower())
+    cycle = batch.cycle()
+    stretch = DecodeStretch(costs, np.arange(steps), cycle)
+    _, _, since = write_out([stretch], np.array([0]))
+    return [cycle[0] + blocks for blocks in since.tolist()]
 
 
 def run(name: str, case: Scenario, frontend_ns: int, *, fast: bool) -> ClusterRun:
@@ -125,7 +149,7 @@ def test_runs_stop_at_a_completion_and_when_blocks_run_out() -> None:
     batch.join(2, stored=8, remaining=30)
     assert batch.steps_to_completion() == 9
     # Request 2 needs a block at once, request 1 after three more tokens.
-    assert list(batch.blocks_taken(9)) == [1, 1, 1, 2, 3, 3, 3, 4, 5]
+    assert blocks_taken(batch, 9) == [1, 1, 1, 2, 3, 3, 3, 4, 5]
     assert [batch.steps_within(free) for free in range(6)] == [0, 3, 4, 7, 8, 11]
 
 
@@ -153,7 +177,7 @@ def test_blocks_of_a_run_are_those_of_its_steps(
         needs.append(twin.blocks_needed())
         twin.advance()
     taken = list(accumulate(needs))
-    assert list(batch.blocks_taken(80)) == taken
+    assert blocks_taken(batch, 80) == taken
     assert [batch.blocks_within(k) for k in range(1, 81)] == taken
     assert batch.steps_within(free) == sum(total <= free for total in taken)
 
@@ -249,11 +273,12 @@ def test_a_vector_of_prices_is_the_prices(
     plan = StepPlan((LayerSpan(0, machine.model.num_layers),))
     for decoding, context in ((1, 1), (3, 500), (64, 400_000), (256, 60_000_000)):
         many = pricer.price_decodes(decoding, context, 40)
+        energy_j = decode_joules([(many, 40)])
         for k in range(40):
             one = pricer.price(plan, decoding, context + k * decoding)
             counts = tuple(
                 each if isinstance(each, int) else int(each[k]) for each in many.counts
             )
             assert counts == one[:NUM_COUNTS]
-            assert tuple(many.energy_j[k]) == one[NUM_COUNTS:]
+            assert tuple(energy_j[k]) == one[NUM_COUNTS:]
             assert many.duration_ns[k] == one.duration_ns

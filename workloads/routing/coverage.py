@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 
 Float = npt.NDArray[np.float64]
-_lgamma = np.vectorize(math.lgamma, otypes=[float])
 
 
 def miss_independent(pi: Float, tokens: int) -> Float:
@@ -35,6 +34,8 @@ def miss_request(pi: Float, tokens: int, concentration: float) -> Float:
         tokens: Tokens of the request.
         concentration: c > 0 of the beta distribution; infinity for independence.
     """
+    from scipy.special import gammaln  # noqa: PLC0415  (slow to import)
+
     if math.isinf(concentration) or tokens <= 1:
         return miss_independent(pi, tokens)
     other = concentration * np.clip(1.0 - pi, 0.0, 1.0)
@@ -43,7 +44,7 @@ def miss_request(pi: Float, tokens: int, concentration: float) -> Float:
     b = other[possible]
     # prod_{i<T} (b + i) / (c + i) = Gamma(b + T) Gamma(c) / (Gamma(b) Gamma(c + T))
     constant = math.lgamma(concentration) - math.lgamma(concentration + tokens)
-    missed[possible] = np.exp(_lgamma(b + tokens) - _lgamma(b) + constant)
+    missed[possible] = np.exp(gammaln(b + tokens) - gammaln(b) + constant)
     return missed
 
 

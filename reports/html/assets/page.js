@@ -103,7 +103,7 @@
     const source = doc.get_model_by_name("explorer-points-0").data_source;
     const filter = doc.get_model_by_name("explorer-points-0").view.filter;
     const plots = [0, 1].map((place) => doc.get_model_by_name(`explorer-${place}`));
-    const columns = source.data, count = columns.color.length;
+    const columns = source.data, count = columns.policy.length;
     const axes = info.axes.map((pair) => [...pair]);
     const quantity = Object.fromEntries(info.choices.map((item) => [item.key, item]));
     let kept = Array(count).fill(true);
@@ -129,25 +129,41 @@
       line.glyph.mode = quantity[x].less === false ? "before" : "after";
       line.data_source.data = {x: xs, y: ys};
     };
-    const cells = (row, i, head) => {
-      const add = (tag, text, name) => {
-        const cell = document.createElement(tag);
-        cell.textContent = text;
-        if (name) cell.className = name;
-        row.append(cell);
-        return cell;
-      };
-      for (const key of info.keys) add(head ? "th" : "td", head ? key.name : columns[key.column][i], "text");
-      for (const item of info.quantities) {
-        const cell = add(head ? "th" : "td", head ? item.label : columns[`text:${item.key}`][i]);
-        if (!head) { cell.dataset.key = item.key; cell.dataset.point = i; }
-      }
+    const cell = (row, tag, name = "") => {
+      const made = document.createElement(tag);
+      made.className = name;
+      row.append(made);
+      return made;
     };
     const head = document.createElement("tr");
-    head.append(document.createElement("td"));
-    cells(head, 0, true);
-    for (const cell of $("th", head)) cell.scope = "col";
+    cell(head, "td");
+    for (const key of info.keys) cell(head, "th", "text").textContent = key.name;
+    for (const item of info.quantities) cell(head, "th").textContent = item.label;
+    for (const made of $("th", head)) made.scope = "col";
     document.getElementById("explorer-head").append(head);
+    const body = document.querySelector("#explorer-table tbody");
+    // Rows are made once and written again, as making them costs more than all else here.
+    const made = Array.from({length: Math.min(count, page.most_rows)}, () => {
+      const row = document.createElement("tr"), box = document.createElement("input");
+      box.type = "checkbox";
+      cell(row, "td").append(box);
+      const texts = info.keys.map((key) => [cell(row, "td", "text"), columns[key.column]]);
+      for (const item of info.quantities) {
+        const number = cell(row, "td");
+        number.dataset.key = item.key;
+        texts.push([number, columns[`text:${item.key}`]]);
+      }
+      return {row, box, texts};
+    });
+    const write = ({row, box, texts}, i, pinned) => {
+      box.checked = pinned;
+      box.dataset.point = i;
+      box.setAttribute("aria-label", `pin ${info.keys.map((key) => `${key.name} ${columns[key.column][i]}`).join(", ")}`);
+      for (const [at, values] of texts) {
+        if (at.textContent !== String(values[i])) at.textContent = values[i];
+      }
+      if (!row.isConnected) body.append(row);
+    };
     const fill = () => {
       const pinned = new Set(source.selected.indices);
       const [x] = axes[0], sign = quantity[x].less === false ? -1 : 1;
@@ -155,44 +171,34 @@
       const rows = [];
       for (let i = 0; i < count; i++) if (kept[i] || pinned.has(i)) rows.push(i);
       rows.sort((a, b) => pinned.has(b) - pinned.has(a) || value(a) - value(b) || a - b);
-      const body = document.createElement("tbody");
-      for (const i of rows.slice(0, page.most_rows)) {
-        const row = document.createElement("tr"), cell = document.createElement("td");
-        const box = document.createElement("input");
-        box.type = "checkbox";
-        box.checked = pinned.has(i);
-        box.dataset.point = i;
-        box.setAttribute("aria-label", `pin ${info.keys.map((key) => `${key.name} ${columns[key.column][i]}`).join(", ")}`);
-        cell.append(box);
-        row.append(cell);
-        cells(row, i, false);
-        body.append(row);
-      }
-      const table = document.getElementById("explorer-table");
       const focused = document.activeElement?.dataset?.point;
-      table.querySelector("tbody").replaceWith(body);
+      made.forEach((line, place) => {
+        if (place < rows.length) write(line, rows[place], pinned.has(rows[place]));
+        else line.row.remove();
+      });
       if (focused !== undefined) body.querySelector(`input[data-point="${focused}"]`)?.focus();
       const shown = kept.filter(Boolean).length;
       document.getElementById("explorer-count").textContent =
         `${shown} of ${count} configurations pass the filters; ${pinned.size} pinned` +
         (rows.length > page.most_rows ? `; the first ${page.most_rows} are listed` : "");
     };
+    const numbers = Object.fromEntries(info.keys.map((key) => [key.column, Array.from(columns[key.column], Number)]));
     const update = () => {
       const tests = [];
       for (const set of $("fieldset[data-column]")) {
-        const values = columns[set.dataset.column];
         const boxes = $("input[type=checkbox]", set);
         if (boxes.length) {
+          const values = columns[set.dataset.column];
           const allowed = new Set(boxes.filter((box) => box.checked).map((box) => box.value));
           tests.push((i) => allowed.has(values[i]));
         } else {
+          const values = numbers[set.dataset.column];
           const [low, high] = $("input", set).map((input) => input.value === "" ? NaN : Number(input.value));
-          tests.push((i) => !(Number(values[i]) < low) && !(Number(values[i]) > high));
+          tests.push((i) => !(values[i] < low) && !(values[i] > high));
         }
       }
       kept = kept.map((_, i) => tests.every((test) => test(i)));
-      filter.booleans = [...kept];
-      source.change.emit();
+      filter.booleans = kept;
       [0, 1].forEach(front);
       fill();
     };

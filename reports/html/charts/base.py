@@ -35,9 +35,10 @@ _MARKERS: Final = {
     "D": "diamond",
     "v": "inverted_triangle",
     "P": "plus",
-    "X": "x",
+    "X": "square_pin",
     "*": "star",
 }
+_OTHER_MARKER: Final = "hex"
 
 
 def new_chart(
@@ -129,8 +130,8 @@ def looks(names: Iterable[str]) -> dict[str, PolicyStyle]:
 
 
 def marker(style: PolicyStyle) -> str:
-    """The marker of a policy in Bokeh's words."""
-    return _MARKERS[style.marker]
+    """The marker of a policy in Bokeh's words; all can be filled without an outline."""
+    return _MARKERS.get(style.marker, _OTHER_MARKER)
 
 
 def of_load(renderer: Any, load: str) -> Any:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
 from bokeh.models import (
     BooleanFilter,
     BoxSelectTool,
@@ -37,6 +38,9 @@ _SHOWN: Final = (
     *("request_goodput", "energy_per_token_j"),
 )
 _MOST_CHOICES: Final = 12
+_FEW: Final = 300
+_SIZE: Final = 10  # of a marker, in pixels
+_SMALL_SIZE: Final = 7  # where there are more than a few points
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +123,7 @@ def explorer(
         *(Quantity(name, name, "", less=None) for name in numeric),
     )
     source = _source(points, quantities, texts | numeric)
-    chosen = CDSView(filter=BooleanFilter([True] * len(points), name=FILTER))
+    chosen = BooleanFilter([True] * len(points), name=FILTER)
     first, second = (
         _chart(place, pair, source, chosen, keys, choices)
         for place, pair in enumerate(axes)
@@ -185,7 +189,7 @@ def _source(
         {
             **{q.key: [q.value(point.summary) for point in points] for q in quantities},
             **texts,
-            "color": [styles[name].color for name in names],
+            "color": _rgba([styles[name].color for name in names]),
             "marker": [marker(styles[name]) for name in names],
             "policy": [styles[name].label for name in names],
             "served": [
@@ -197,11 +201,16 @@ def _source(
     )
 
 
+def _rgba(colors: Sequence[str]) -> np.ndarray:
+    """Opaque ``#rrggbb`` colours as 0xRRGGBBAA: parsed here, not at every filter."""
+    return np.array([int(color[1:] + "ff", 16) for color in colors], dtype=np.uint32)
+
+
 def _chart(
     place: int,
     axes: tuple[str, str],
     source: ColumnDataSource,
-    view: CDSView,
+    chosen: BooleanFilter,
     keys: Sequence[Key],
     quantities: Sequence[Quantity],
 ) -> Figure:
@@ -221,17 +230,18 @@ def _chart(
         x.key,
         y.key,
         source=source,
-        view=view,
+        view=CDSView(filter=chosen),
         marker="marker",
-        color="color",
-        size=10,
+        fill_color="color",
+        line_color=None,
+        size=_SIZE if len(source.data["policy"]) <= _FEW else _SMALL_SIZE,
         alpha=0.85,
         nonselection_alpha=0.25,
         selection_line_color=BLACK,
         selection_line_width=2,
         name=f"explorer-points-{place}",
     )
-    chart.step(
+    front = chart.step(
         "x",
         "y",
         source=ColumnDataSource({"x": [], "y": []}),
@@ -241,6 +251,7 @@ def _chart(
         alpha=0.7,
         name=f"explorer-front-{place}",
     )
+    front.glyph.tags = ["ink"]  # grey on white and on black
     tips = [("policy", "@policy"), *((key.name, f"@{key.column}") for key in keys)]
     tips += [
         (known[key].title, f"@{{text:{key}}} {known[key].unit}")

@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
-from bokeh.models import LinearColorMapper
+from bokeh.models import BasicTicker, LinearColorMapper
 from bokeh.palettes import RdBu11, interp_palette
 
 from reports.html.charts.base import Figure, hover, new_chart
@@ -69,4 +69,6 @@ def _heat(name: str, loads: pd.DataFrame, column: str, label: str) -> Figure:
     tips = [("layer", "$y{0}"), (label, "$x{0}"), ("load / mean", "@image{0.00}")]
     chart.add_tools(hover([renderer], tips))
     chart.grid.grid_line_color = None
+    for axis in (chart.xaxis, chart.yaxis):  # no half experts, GPUs or layers
+        axis.ticker = BasicTicker(min_interval=1, num_minor_ticks=0)
     return chart

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports.html.placements import is_placements, layers_table, read_placements
+from reports.html.placements import (
+    Placements,
+    is_placements,
+    layers_table,
+    placements_of_runs,
+    read_placements,
+)
+from reports.html.study import read_study
 from sim.cli import main
 from sim.errors import ConfigError
 from tests.browser import WIDTHS, Visit, browser_or_skip, visit
@@ -47,7 +55,7 @@ def _images(page: Path) -> list[np.ndarray]:
 
     def walk(value: Any) -> None:
         if isinstance(value, dict):
-            if value.get("type") == "ndarray":
+            if value.get("type") == "ndarray" and value["dtype"] == "float32":
                 raw = gzip.decompress(base64.b64decode(value["array"]["data"]))
                 found.append(np.frombuffer(raw, value["dtype"]).reshape(value["shape"]))
             for item in value.values():
@@ -118,6 +126,109 @@ def test_placements_alone_count_no_runs(
 ) -> None:
     assert _cli("report", str(placed), "--json") == 0
     assert json.loads(capsys.readouterr().out)["runs"] == 0
+
+
+PLACED_RUN = (
+    *("parallel.tensor_parallel_size=1", "parallel.data_parallel_size=4"),
+    *("parallel.expert_parallel_size=4", "cluster.gpus_per_node=4"),
+    "workload.num_requests=4",
+    *("workload.dataset=random", "workload.random_output_len=8"),
+)
+
+TOPICS = ("moe.topics=2", "moe.topic_period_s=0.5")
+
+
+def _run(folder: Path, *overrides: str) -> Path:
+    words = [w for text in (*PLACED_RUN, *overrides) for w in ("--set", text)]
+    assert _cli("run", *words, "--out", str(folder), "--quiet") == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def placed_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("placed") / "run"
+    return _run(folder, "moe.placement=linear", "moe.statistics=preset")
+
+
+def test_a_run_writes_the_loads_it_is_priced_with(placed_run: Path) -> None:
+    """Experts: the preset's own shares. GPUs: 32 neighbours each, summed by hand."""
+    load = preset("Qwen/Qwen3-30B-A3B").stats(0, groups=4).load
+    experts = pd.read_csv(placed_run / "experts.csv.gz")["relative_load"]
+    gpus = pd.read_csv(placed_run / "loads.csv.gz")["relative_load"]
+    assert experts.to_numpy() == pytest.approx(load.ravel() * 128)
+    by_hand = load.reshape(48, 4, 32).sum(axis=2) * 4
+    assert gpus.to_numpy() == pytest.approx(by_hand.ravel())
+
+
+def test_the_page_of_a_run_shows_its_loads_by_layer(placed_run: Path) -> None:
+    """Maps and table hold the numbers of the run's files."""
+    assert _cli("report", str(placed_run), "--quiet") == 0
+    page = placed_run / "report.html"
+    experts = pd.read_csv(placed_run / "experts.csv.gz")
+    gpus = pd.read_csv(placed_run / "loads.csv.gz")
+    shapes = {image.shape: image for image in _images(page)}
+    for frame, shape in ((experts, (48, 128)), (gpus, (48, 4))):
+        values = frame["relative_load"].to_numpy().reshape(shape)
+        assert shapes[shape] == pytest.approx(values, abs=1e-5)
+    (table,) = (
+        table
+        for table in elements(parsed(page), "table")
+        if "Load by layer" in text_of(elements(table, "caption")[0])
+    )
+    rows = [[text_of(cell) for cell in row] for row in elements(table, "tr")[1:]]
+    assert [row[3] for row in rows] == [
+        f"{value:.2f}" for value in gpus.groupby("layer")["relative_load"].max()
+    ]
+    hottest = experts.loc[experts.groupby("layer")["relative_load"].idxmax()]
+    assert [row[1] for row in rows] == [str(expert) for expert in hottest["expert"]]
+
+
+def test_runs_share_a_placement_or_are_told_apart(
+    placed_run: Path, tmp_path: Path
+) -> None:
+    def shown(*overrides: str) -> Placements | None:
+        other = _run(tmp_path / "other", "seed=1", *overrides)
+        return placements_of_runs(read_study([placed_run, other]))
+
+    same = shown("moe.placement=linear", "moe.statistics=preset")
+    assert same is not None
+    assert same.strategies == ["linear"]
+    assert "left out" not in same.note
+    lpt = shown("moe.placement=lpt", "moe.statistics=preset")
+    assert lpt is not None
+    assert lpt.strategies == ["linear", "lpt"]
+    elsewhere = shown("moe.placement=lpt", "moe.affinity=0.5")
+    assert elsewhere is not None
+    assert elsewhere.strategies == ["linear"]
+    assert "1 run(s) with other routing are left out" in elsewhere.note
+    # Fewer GPUs change the loads, not the routing.
+    fewer = ("parallel.data_parallel_size=2", "parallel.expert_parallel_size=2")
+    two = shown("moe.placement=linear", "moe.statistics=preset", *fewer)
+    assert two is not None
+    assert two.strategies[0] == "linear"
+    assert two.strategies[1].startswith("linear (other")
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (),
+        ("moe.placement=lpt", "moe.statistics=preset", *TOPICS),
+    ],
+)
+def test_without_a_lasting_placement_nothing_is_written_or_shown(
+    placed_run: Path, tmp_path: Path, overrides: tuple[str, ...]
+) -> None:
+    """Also where an earlier run in the same directory had one."""
+    folder = tmp_path / "run"
+    shutil.copytree(placed_run, folder)
+    one = ("parallel.data_parallel_size=1", "parallel.expert_parallel_size=1")
+    _run(folder, *(overrides or one))
+    assert not (folder / "loads.csv.gz").exists()
+    assert not (folder / "experts.csv.gz").exists()
+    assert _cli("report", str(folder), "--quiet") == 0
+    headings = [text_of(h) for h in elements(parsed(folder / "report.html"), "h2")]
+    assert "Experts by layer" not in headings
 
 
 @pytest.mark.parametrize(

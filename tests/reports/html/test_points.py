@@ -15,6 +15,7 @@ from reports.html.page import write_page
 from reports.html.points import is_points, read_points
 from reports.html.points_words import best_points
 from reports.html.quantities import QUANTITIES
+from reports.html.sections import MOST_ROWS
 from sim.cli_report import read_results
 from sim.errors import ConfigError
 from tests.browser import WIDTHS, Visit, browser_or_skip, visit
@@ -182,7 +183,7 @@ def test_a_sweep_in_a_browser(opened: Visit, sweep: Path) -> None:
         "#explorer-table td[data-key=mean_ttft_ms]", "c => c.map((x) => x.innerText)"
     )
     quantity = QUANTITIES["mean_ttft_ms"]
-    best = frame["mean_ttft_ms"].sort_values().head(50)
+    best = frame["mean_ttft_ms"].sort_values().head(MOST_ROWS)
     assert listed == [quantity.text({"mean_ttft_ms": value}) for value in best]
     page.fill("input[aria-label='engine.max_num_seqs to']", "25")
     left = (frame["engine.max_num_seqs"] <= 25).sum()
