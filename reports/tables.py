@@ -17,6 +17,7 @@ from sim.errors import ConfigError
 _UNKNOWN: Final = "-"
 _POLICY: Final = "scheduler"
 _RATE: Final = "rate_req_s"
+_HIT_RATE: Final = "prefix_cache_hit_rate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,9 @@ def gpu_table(frame: pd.DataFrame) -> Table:
         "KV moved\nGB",
     ):
         table.add_column(title, justify="right")
+    caching = _HIT_RATE in frame and bool(frame[_HIT_RATE].notna().any())
+    if caching:
+        table.add_column("Prefix\nhits %", justify="right")
     rank = {name: place for place, name in enumerate(policy_order(frame))}
     ordered = frame.assign(_rank=frame[_POLICY].map(rank))
     for row in ordered.sort_values(["request_rate", "_rank"]).to_dict("records"):
@@ -105,6 +109,7 @@ def gpu_table(frame: pd.DataFrame) -> Table:
             _text(row["mean_power_w"] / gpus, 0),
             _text(row["energy_per_gpu_j"] / 1e3, 1),
             _text(row["kv_transfer_bytes"] / 1e9, 1),
+            *([_text(row[_HIT_RATE] * 100, 1)] if caching else ()),
         )
     return table
 

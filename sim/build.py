@@ -163,6 +163,8 @@ def build_workload_of(config: Config) -> Workload:
             random_output_len=section.random_output_len,
             random_range_ratio=section.random_range_ratio,
             context_tokens=config.engine.max_model_len,
+            session_turns_mean=section.session_turns_mean,
+            session_turn_delay_mean_s=section.session_turn_delay_mean_s,
             num_clients=section.num_clients,
             client_skew=section.client_skew,
             seed=config.seed,

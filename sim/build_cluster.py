@@ -49,6 +49,7 @@ def build_cluster(
             machine.num_blocks,
             QUEUES[config.engine.queue](),
             hands_over=index < (config.parallel.prefill_replicas or 0),
+            prefix_caching=config.engine.enable_prefix_caching,
         )
         for index in range(config.parallel.replicas)
     ]

@@ -109,7 +109,8 @@ def compare_command(
 def _print_tables(result: Comparison) -> None:
     console, frame = Console(), compare_frame(result.points)
     console.print(comparison_table(frame))
-    if frame["scheduler"].nunique() > 2 or frame["kv_transfers"].any():
+    more = frame["kv_transfers"].any() or frame["prefix_cache_hit_rate"].notna().any()
+    if frame["scheduler"].nunique() > 2 or more:
         console.print(gpu_table(frame))
     changes = summary_table(frame)
     if changes.row_count:

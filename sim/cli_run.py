@@ -173,6 +173,9 @@ def figure_table(summary: Summary) -> Table:
     table.add_column()
     for name, key, factor, unit in _FIGURES:
         table.add_row(name, _text(summary[key], factor), unit)
+    hit_rate = summary["prefix_cache_hit_rate"]
+    if hit_rate is not None:
+        table.add_row("Prefix cache hit rate", _text(hit_rate, 100.0), "%")
     return table
 
 

@@ -27,8 +27,8 @@ from sim.config_sections import (
     ParallelConfig,
     Section,
     SloConfig,
-    WorkloadConfig,
 )
+from sim.config_workload import WorkloadConfig
 
 
 class Config(Section):
@@ -272,6 +272,13 @@ def _check_fit(moe: MoeConfig) -> None:
 
 def _check_workload(workload: WorkloadConfig) -> None:
     """Something must end the requests: a number, a trace, or arrivals in a window."""
+    if workload.path is not None and workload.session_turns_mean > 1:
+        raise ConfigKeyError(
+            "workload.session_turns_mean",
+            workload.session_turns_mean,
+            "must be 1 with workload.path: a trace has its own requests",
+            ("workload.path",),
+        )
     counted = workload.num_requests is not None or workload.path is not None
     if workload.max_concurrency is not None:
         if workload.duration_s is not None:

@@ -17,7 +17,12 @@ _BOUNDS: Final = {
     "maximum": "<=",
     "exclusiveMaximum": "<",
 }
-_NOUNS: Final = {"integer": "an integer", "number": "a number", "null": '"none"'}
+_NOUNS: Final = {
+    "boolean": "true or false",
+    "integer": "an integer",
+    "number": "a number",
+    "null": '"none"',
+}
 
 
 class ConfigKeyError(ConfigError):

@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from sim.config_fields import (
     Affinity,
     BlockTokens,
-    Burstiness,
     CacheTokens,
     Count,
     Extra,
@@ -21,10 +20,7 @@ from sim.config_fields import (
     Milliseconds,
     Name,
     OrNone,
-    RangeRatio,
-    Rate,
     Replicas,
-    Requests,
     Scale,
     Seconds,
     Sigma,
@@ -39,7 +35,6 @@ DYNAMIC_CHUNKED: Final = "dynamic-chunked-prefill"
 # code and paper (arXiv, Qwen3-30B-A3B on 2 x H100: C = 512 against B = 8192).
 CHUNK_TOKENS: Final = 512
 BATCH_TOKENS: Final = 8192
-DEFAULT_DURATION_S: Final = 600.0
 
 
 class Section(BaseModel):
@@ -129,7 +124,7 @@ class ParallelConfig(Section):
     router: Name = Field(
         default="round-robin",
         description="How requests are spread over replicas.",
-        examples=["round-robin", "least-outstanding-tokens", "power-of-two-choices"],
+        examples=["round-robin", "power-of-two-choices", "prefix-affinity"],
     )
 
     @property
@@ -190,6 +185,11 @@ class EngineConfig(Section):
     )
     kv_cache_dtype: Literal["auto", "fp8"] = Field(
         default="auto", description="Type of the KV cache; auto is the model's."
+    )
+    enable_prefix_caching: bool = Field(
+        default=False,
+        description="Keep KV blocks of finished requests while there is room, for "
+        "prompts that begin alike: sessions and traces with hash_ids.",
     )
     fidelity: Literal["iteration", "kernel"] = Field(
         default="iteration",
@@ -311,66 +311,6 @@ class CalibrationConfig(Section):
         description="Folder of kernel tables written by servescope calibrate import, "
         "relative to the configuration file; none is the shipped set.",
     )
-
-
-class WorkloadConfig(Section):
-    """What users send; option names of vllm bench serve."""
-
-    dataset: Name = Field(
-        default="arxiv",
-        description="Length statistics; a path takes their place.",
-        examples=["arxiv", "sharegpt", "random"],
-    )
-    path: Annotated[Name | None, OrNone] = Field(
-        default=None,
-        description="Trace to replay, relative to the configuration file.",
-        examples=["trace.csv"],
-    )
-    request_rate: Rate = Field(
-        default=1.3,
-        description="Mean requests per second; inf sends all at once.",
-    )
-    max_concurrency: Annotated[Requests | None, OrNone] = Field(
-        default=None,
-        description="Closed loop of so many clients, whatever the rate; "
-        "none is an open loop.",
-    )
-    burstiness: Burstiness = Field(
-        default=1.0, description="Gamma shape of the gaps, 1 / CV^2; 1 is Poisson."
-    )
-    num_requests: Annotated[Requests | None, OrNone] = Field(
-        default=None, description="The most requests to send."
-    )
-    duration_s: Annotated[Seconds | None, OrNone] = Field(
-        default=None,
-        description="Seconds of arrivals; with num_requests, whichever ends first. "
-        f"{DEFAULT_DURATION_S:g} when there is neither, nor a path.",
-    )
-    num_clients: Count = Field(
-        default=1, description="Clients that the requests are spread over, at random."
-    )
-    client_skew: Sigma = Field(
-        default=0.0,
-        description="Zipf exponent of the clients' shares of the requests; 0 is even.",
-    )
-    random_input_len: Tokens = Field(
-        default=1024, description="Dataset random: centre of prompt lengths, tokens."
-    )
-    random_output_len: Tokens = Field(
-        default=128, description="Dataset random: centre of output lengths, tokens."
-    )
-    random_range_ratio: RangeRatio = Field(
-        default=0.0,
-        description="Dataset random: r of lengths uniform on [L(1-r), L(1+r)].",
-    )
-
-    @property
-    def horizon_s(self) -> float | None:
-        """Seconds of arrivals, or None where requests or the trace end them."""
-        bounded = self.num_requests is not None or self.path is not None
-        if self.duration_s is not None or bounded:
-            return self.duration_s
-        return DEFAULT_DURATION_S
 
 
 class SloConfig(Section):

@@ -57,6 +57,6 @@ def _toml(value: object) -> str:
     """One value; JSON spells strings as TOML does, since they are printable."""
     if value is None:
         return '"none"'
-    if isinstance(value, str):
+    if isinstance(value, str | bool):
         return json.dumps(value, ensure_ascii=False)
     return repr(value)

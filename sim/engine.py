@@ -9,6 +9,8 @@ from sim.decode_batch import DecodeBatch
 from sim.errors import SimulationError
 from sim.handover import Handover
 from sim.plan import LayerSpan, PrefillChunk, StepPlan
+from sim.prefix import Prefix
+from sim.prefix_cache import CacheView, PrefixCache
 from sim.queues import WaitingQueue
 from sim.queues.fcfs import FirstComeFirstServed
 from sim.request import RequestRecord, TokenRun
@@ -36,7 +38,8 @@ class Engine:
         waiting: Requests not admitted, by its queue discipline.
         prefilling: Admitted prompts in progress, by request id.
         decoding: Decoding requests.
-        free_blocks: KV blocks nobody holds.
+        free_blocks: KV blocks nobody holds, those of the prefix cache included.
+        cache: Blocks that can be found by what they hold; None without prefix caching.
         preemptions: Evictions so far.
         parked: Prefilled requests whose KV cache waits to be moved elsewhere, with its
             tokens.
@@ -52,6 +55,7 @@ class Engine:
         waiting: WaitingQueue | None = None,
         *,
         hands_over: bool = False,
+        prefix_caching: bool = False,
     ) -> None:
         self.scheduler = scheduler
         self.limits = limits
@@ -61,6 +65,7 @@ class Engine:
         self.waiting: WaitingQueue = fcfs if waiting is None else waiting
         self.prefilling: dict[int, PrefillState] = {}
         self.decoding = DecodeBatch(limits.block_size)
+        self.cache = PrefixCache(limits.block_size) if prefix_caching else None
         self.preemptions = 0
         self.hands_over = hands_over
         self.parked: dict[int, int] = {}
@@ -122,6 +127,7 @@ class Engine:
             newest_decoding=self.decoding.newest_first,
             stored_tokens=self.decoding.stored_tokens,
             incoming=len(self.incoming),
+            sharing=None if self.cache is None else self._sharing(self.cache),
         )
         try:
             plan = self.scheduler.plan(view)
@@ -173,6 +179,26 @@ class Engine:
             self.free_blocks -= self.decoding.blocks_needed()
         if self.free_blocks < 0:
             raise SimulationError(f"KV cache overdrawn by {-self.free_blocks} blocks")
+        self._trim()
+
+    def _prefix(self, request_id: int) -> Prefix:
+        return self._records[request_id].request.prefix
+
+    def _sharing(self, cache: PrefixCache) -> CacheView:
+        return CacheView(cache, self._prefix, self.decoding.newest_first)
+
+    def _trim(self) -> None:
+        """Forget cached blocks whose room has been taken."""
+        if self.cache is not None:
+            self.cache.trim(self.free_blocks)
+
+    def _free(self, request_id: int, tokens: int) -> None:
+        """Take the KV blocks of a request that stores ``tokens`` tokens."""
+        if self.cache is None:
+            self.free_blocks += self.limits.blocks(tokens)
+        else:
+            prefix = self._prefix(request_id)
+            self.free_blocks += self.cache.leave(request_id, prefix, tokens)
 
     def _start_chunk(self, chunk: PrefillChunk, start_ns: int) -> None:
         state = self.prefilling.get(chunk.request_id)
@@ -186,17 +212,31 @@ class Engine:
             raise SimulationError(
                 f"request {request_id} admitted before {queued.id}, which came first"
             )
-        state = PrefillState(queued.id, queued.tokens)
+        cached = self._find_prefix(queued)
+        state = PrefillState(queued.id, queued.tokens, cached)
         self.prefilling[queued.id] = state
-        self.free_blocks -= self.limits.blocks(queued.tokens)
+        self.free_blocks -= self.limits.blocks(queued.tokens - cached)
         record = self._records[queued.id]
         if record.first_scheduled_ns is None:
             record.first_scheduled_ns = start_ns
+            record.cached_tokens = cached
         return state
+
+    def _find_prefix(self, queued: QueuedRequest) -> int:
+        """Hold what is cached of a prompt; returns its tokens, of whole blocks.
+
+        Nothing that the plan counted on is forgotten before :meth:`begin` ends.
+        """
+        if self.cache is None:
+            return 0
+        prefix = self._prefix(queued.id)
+        blocks = self.cache.matched(prefix, queued.tokens)
+        self.free_blocks += self.cache.hold(queued.id, prefix, blocks)
+        return blocks * self.limits.block_size
 
     def _preempt(self, request_id: int) -> None:
         member, stored = self.decoding.leave(request_id)
-        self.free_blocks += self.limits.blocks(stored)
+        self._free(request_id, stored)
         record = self._records[request_id]
         self._close_run(record, member.join_tick, self.decoding.tick)
         record.preemptions += 1
@@ -234,6 +274,7 @@ class Engine:
         """
         first = self.decoding.blocks_needed()
         self.free_blocks -= self.decoding.blocks_within(steps) - first
+        self._trim()
         return self._finish_decode(end_ns, steps)
 
     def _finish_decode(self, end_ns: int, steps: int = 1) -> list[RequestRecord]:
@@ -264,6 +305,9 @@ class Engine:
         state = self.prefilling[chunk.request_id]
         state.computed += state.chunk
         state.chunk = state.layers_done = 0
+        if self.cache is not None:
+            prefix = self._prefix(state.id)
+            self.free_blocks += self.cache.complete(state.id, prefix, state.computed)
         if state.computed < state.tokens:
             return None
         del self.prefilling[state.id]
@@ -292,7 +336,7 @@ class Engine:
 
     def _retire(self, record: RequestRecord, stored: int, end_ns: int) -> RequestRecord:
         request_id = record.request.id
-        self.free_blocks += self.limits.blocks(stored)
+        self._free(request_id, stored)
         record.finish_ns = end_ns
         del self._records[request_id]
         del self._emitted[request_id]
@@ -309,7 +353,7 @@ class Engine:
 
     def release(self, request_id: int) -> None:
         """Forget a parked request, whose KV cache has arrived elsewhere."""
-        self.free_blocks += self.limits.blocks(self.parked.pop(request_id))
+        self._free(request_id, self.parked.pop(request_id))
         del self._records[request_id]
         del self._emitted[request_id]
         del self._first_ns[request_id]
@@ -330,6 +374,7 @@ class Engine:
         handover = self.offered.popleft()
         self.incoming[handover.id] = handover
         self.free_blocks -= blocks
+        self._trim()
         return handover
 
     def receive(self, request_id: int) -> None:

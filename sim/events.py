@@ -54,6 +54,7 @@ class ReplicaSetup:
     stall_free: bool
     work_conserving: bool
     hands_over: bool = False
+    prefix_caching: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,4 +287,5 @@ def replica_setup(engine: Engine) -> ReplicaSetup:
         scheduler.stall_free,
         scheduler.work_conserving and isinstance(engine.waiting, FirstComeFirstServed),
         engine.hands_over,
+        engine.cache is not None,
     )

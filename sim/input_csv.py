@@ -40,9 +40,7 @@ def csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     lines = _Lines()
     with file:
         try:
-            lines.text = io.TextIOWrapper(
-                _unpacked(path, file), "utf-8-sig", newline=""
-            )
+            lines.text = io.TextIOWrapper(unpacked(path, file), "utf-8-sig", newline="")
             yield from lines.rows()
         except UnicodeDecodeError as error:
             # Text is decoded a buffer at a time, so the line is only near.
@@ -57,7 +55,8 @@ def csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     raise ConfigError(f"{shown}: {one_line(problem)}")
 
 
-def _unpacked(path: Path, file: BinaryIO) -> BinaryIO:
+def unpacked(path: Path, file: BinaryIO) -> BinaryIO:
+    """The file, unpacked while it is read if the name ends in .gz."""
     if path.suffix.lower() != GZIP_SUFFIX:
         return file
     return cast(BinaryIO, gzip.GzipFile(fileobj=file))

@@ -40,7 +40,7 @@ class RecordTable(Sequence[RequestRecord]):
     after which changes to the object are not seen.
 
     Args:
-        requests: The workload; the record at k is that of request k.
+        requests: The workload; the record at k is that of request k, whose id is k.
     """
 
     def __init__(self, requests: Sequence[Request]) -> None:
@@ -49,8 +49,6 @@ class RecordTable(Sequence[RequestRecord]):
         self._columns = {
             name: array("q", [_number(getattr(_BLANK, name))]) * size for name in _DENSE
         }
-        self._opened = 0
-        self._places: dict[int, int] = {}  # of open records, by id
         self._open: dict[int, RequestRecord] = {}
         self._odd: dict[str, dict[int, Any]] = {name: {} for name in _SPARSE}
         self._runs = array("q")
@@ -68,14 +66,12 @@ class RecordTable(Sequence[RequestRecord]):
         return table
 
     def open(self, record: RequestRecord) -> None:
-        """Take in the next record of the workload, which will still change."""
-        self._places[record.request.id] = self._opened
-        self._open[self._opened] = record
-        self._opened += 1
+        """Take in a record, which will still change."""
+        self._open[record.request.id] = record
 
     def close(self, record: RequestRecord) -> None:
         """Keep an open record as it is now."""
-        position = self._places.pop(record.request.id)
+        position = record.request.id
         del self._open[position]
         self._store(position, record)
 

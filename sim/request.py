@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sim.prefix import NOTHING_SHARED, Prefix
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
@@ -12,10 +14,14 @@ class Request:
     Attributes:
         id: Position in the workload, 0-based; unique.
         arrival_ns: Time the server receives it (0 for closed-loop requests, whose
-            arrival is set by the client when a slot frees up).
+            arrival is set by the client when a slot frees up; of a later turn of a
+            session that of its first turn).
         prompt_tokens: Prompt length, >= 1.
         output_tokens: True output length, >= 1; no scheduler or router may read it.
         client: Who sent it, >= 0; fair queues share service among clients.
+        prefix: What of its tokens other requests may share; only prefix caches read it.
+        think_ns: Of a later turn of a session: it arrives so long after the request
+            before it in the workload has finished or been rejected.
     """
 
     id: int
@@ -23,6 +29,8 @@ class Request:
     prompt_tokens: int
     output_tokens: int
     client: int = 0
+    prefix: Prefix = NOTHING_SHARED
+    think_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +61,8 @@ class RequestRecord:
         finish_ns: End of the iteration that emitted its last token.
         output_tokens: Tokens to emit: true length cut at the context limit.
         preemptions: Times it lost its KV cache and was recomputed.
+        cached_tokens: Prompt tokens that were in the prefix cache when it was first
+            admitted, and so were not computed.
         rejected: Why it was refused, or None.
         runs: Token times, one slice per uninterrupted run.
     """
@@ -66,5 +76,6 @@ class RequestRecord:
     finish_ns: int | None = None
     output_tokens: int = 0
     preemptions: int = 0
+    cached_tokens: int = 0
     rejected: str | None = None
     runs: list[TokenRun]

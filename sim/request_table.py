@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import repeat
 from typing import Final, overload
 
 import numpy as np
 import numpy.typing as npt
 
+from sim.prefix import NOTHING_SHARED, Prefix
 from sim.request import Request
 
 Int64 = npt.NDArray[np.int64]
@@ -24,6 +26,9 @@ class RequestTable(Sequence[Request]):
         prompt_tokens: Prompt lengths.
         output_tokens: True output lengths.
         client: Who sent them.
+        prefixes: What each may share; None: nothing.
+        think_ns: Think times of later turns, negative for first turns; None: no
+            sessions.
     """
 
     def __init__(
@@ -32,11 +37,15 @@ class RequestTable(Sequence[Request]):
         prompt_tokens: Int64,
         output_tokens: Int64,
         client: Int64,
+        prefixes: Sequence[Prefix] | None = None,
+        think_ns: Int64 | None = None,
     ) -> None:
         self.arrival_ns = arrival_ns
         self.prompt_tokens = prompt_tokens
         self.output_tokens = output_tokens
         self.client = client
+        self.prefixes = prefixes
+        self.think_ns = think_ns
 
     def __len__(self) -> int:
         """Number of requests."""
@@ -71,7 +80,22 @@ class RequestTable(Sequence[Request]):
     def _built(self, first: int, last: int) -> list[Request]:
         columns = (self.arrival_ns, self.prompt_tokens, self.output_tokens, self.client)
         rows = zip(*(column[first:last].tolist() for column in columns), strict=True)
+        shared = self.prefixes
+        prefixes = repeat(NOTHING_SHARED) if shared is None else shared[first:last]
+        thinks = repeat(-1)
+        if self.think_ns is not None:
+            thinks = self.think_ns[first:last].tolist()
         return [
-            Request(id=k, arrival_ns=a, prompt_tokens=p, output_tokens=o, client=c)
-            for k, (a, p, o, c) in enumerate(rows, first)
+            Request(
+                id=k,
+                arrival_ns=a,
+                prompt_tokens=p,
+                output_tokens=o,
+                client=c,
+                prefix=prefix,
+                think_ns=None if think < 0 else think,
+            )
+            for k, ((a, p, o, c), prefix, think) in enumerate(
+                zip(rows, prefixes, thinks, strict=False), first
+            )
         ]

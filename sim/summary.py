@@ -80,6 +80,7 @@ def run_summary(
         **{name: totals[name] for name in (*_WORK, "link_bytes", "flops")},
         "iterations": sum(len(log) for log in run.logs),
         "preemptions": int(table.column("preemptions").sum()),
+        **_found(config, table),
         "extrapolated_fraction": _ratio(
             totals["extrapolated_ns"], totals["duration_ns"]
         ),
@@ -181,6 +182,17 @@ def _energy(
     parts = {name: totals[name] for name in _ENERGY}
     parts["energy_idle_j"] = machine.power.idle_j(idle_ns)
     return {"energy_j": math.fsum(parts.values()), **parts}
+
+
+def _found(config: Config, table: RecordTable) -> Summary:
+    """Prompt tokens found in prefix caches; recomputed prompts are left out (vLLM)."""
+    hits = int(table.column("cached_tokens").sum())
+    queries = int(table.prompt_tokens()[table.known("first_scheduled_ns")].sum())
+    caching = config.engine.enable_prefix_caching
+    return {
+        "prefix_cache_hits": hits,
+        "prefix_cache_hit_rate": _ratio(hits, queries) if caching else None,
+    }
 
 
 def _moved(config: Config, machine: Machine, table: RecordTable) -> Summary:

@@ -72,7 +72,7 @@ def _check_prefill(
     states = {state.id: state for state in view.prefilling}
     progress: dict[int, tuple[int, int]] = {}
     admitted: list[QueuedRequest] = []
-    waiting = iter(view.waiting)
+    waiting, fit = iter(view.waiting), view.fits(limits)
     tokens = 0
     for span in spans:
         for chunk in span.prefill:
@@ -84,7 +84,9 @@ def _check_prefill(
                         f"request {chunk.request_id} is not next in the waiting queue"
                     )
                 admitted.append(queued)
-                state = states[queued.id] = PrefillState(queued.id, queued.tokens)
+                cached = fit(queued).cached_tokens
+                state = PrefillState(queued.id, queued.tokens, cached)
+                states[queued.id] = state
             known = (state.layers_done, state.chunk if state.layers_done else 0)
             _check_chunk(span, chunk, state, progress.get(state.id, known))
             if span.first == 0:

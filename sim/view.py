@@ -76,6 +76,33 @@ class EngineLimits:
         return -(-tokens // self.block_size)
 
 
+class Fit(NamedTuple):
+    """What admitting a waiting request takes.
+
+    Attributes:
+        cached_tokens: Tokens found in the prefix cache, which its first chunk skips.
+        blocks: KV blocks that nobody holds yet.
+    """
+
+    cached_tokens: int
+    blocks: int
+
+
+class Sharing(Protocol):
+    """What requests would share with others, on a replica with a prefix cache."""
+
+    def fits(self) -> Callable[[QueuedRequest], Fit]:
+        """Fits of requests admitted together, asked for one after the other."""
+        ...
+
+    def freed(self) -> Iterator[int]:
+        """KV blocks nobody would hold any more as each decoding request is evicted.
+
+        Newest first, each after those before it.
+        """
+        ...
+
+
 class SchedulerView(NamedTuple):  # quicker to make than a frozen dataclass
     """One replica as its scheduler sees it, before an iteration.
 
@@ -91,6 +118,7 @@ class SchedulerView(NamedTuple):  # quicker to make than a frozen dataclass
             blocks already.
         newest_decoding: Iterates (request id, KV tokens stored) of the decoding
             requests, newest first.
+        sharing: What prefix caching changes; None without.
     """
 
     waiting: Queued
@@ -101,6 +129,24 @@ class SchedulerView(NamedTuple):  # quicker to make than a frozen dataclass
     newest_decoding: Callable[[], Iterator[tuple[int, int]]]
     stored_tokens: int = 0
     incoming: int = 0
+    sharing: Sharing | None = None
+
+    def fits(self, limits: EngineLimits) -> Callable[[QueuedRequest], Fit]:
+        """What admitting each of some requests, in this order, takes."""
+        if self.sharing is not None:
+            return self.sharing.fits()
+        return lambda queued: Fit(0, limits.blocks(queued.tokens))
+
+    def evictions(self, limits: EngineLimits) -> Iterator[tuple[int, int, int]]:
+        """Decoding requests, newest first, as they would be evicted.
+
+        (request id, KV tokens stored, KV blocks that this frees).
+        """
+        members = self.newest_decoding()
+        if self.sharing is None:
+            return ((i, stored, limits.blocks(stored)) for i, stored in members)
+        freed = self.sharing.freed()
+        return ((*member, f) for member, f in zip(members, freed, strict=True))
 
 
 class Scheduler(Protocol):

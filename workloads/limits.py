@@ -14,4 +14,6 @@ MIN_RATE: Final = 1e-3
 MAX_RATE: Final = 1e9
 MIN_BURSTINESS: Final = 1e-3
 MAX_BURSTINESS: Final = 1e6
+MAX_MEAN_TURNS: Final = 1000
+MAX_THINK_S: Final = 1e6
 MAX_CLIENTS: Final = 1_000_000

@@ -32,6 +32,8 @@ class WorkloadSpec:
         context_tokens: What the server's context holds: the client cuts articles of
             the datasets in ``CUT_TO_CONTEXT`` so that prompt and output fit. None
             cuts nothing.
+        session_turns_mean: Mean turns of a session; 1: no sessions.
+        session_turn_delay_mean_s: Mean think time between turns, s.
         num_clients: Clients that the requests are spread over.
         client_skew: Zipf exponent of their shares.
         seed: Root of every random stream.
@@ -51,6 +53,8 @@ class WorkloadSpec:
     random_output_len: int = 128
     random_range_ratio: float = 0.0
     context_tokens: int | None = None
+    session_turns_mean: float = 1.0
+    session_turn_delay_mean_s: float = 10.0
     num_clients: int = 1
     client_skew: float = 0.0
     seed: int = 0
@@ -67,6 +71,8 @@ class WorkloadSpec:
         self._within("random_output_len", 1, limits.MAX_TOKENS)
         self._within("random_range_ratio", 0, math.nextafter(1, 0))
         self._within("context_tokens", 2, limits.MAX_TOKENS)
+        self._within("session_turns_mean", 1, limits.MAX_MEAN_TURNS)
+        self._within("session_turn_delay_mean_s", 0, limits.MAX_THINK_S)
         self._within("num_clients", 1, limits.MAX_CLIENTS)
         self._within("client_skew", 0, 10)
         self._within("seed", 0, 2**63 - 1)

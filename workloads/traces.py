@@ -3,6 +3,7 @@
 The columns of Vidur and Sarathi-Serve (microsoft/vidur, microsoft/sarathi-serve):
 seconds since the start, prompt tokens, output tokens; other columns are ignored. A file
 without ``arrived_at`` holds lengths only. Times are kept, not moved to start at 0.
+JSON Lines are read by :mod:`workloads.mooncake`.
 """
 
 from __future__ import annotations
@@ -10,18 +11,18 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from sim.config_errors import one_line
-from sim.errors import ConfigError
 from sim.input_csv import csv_rows
 from sim.units import ns_from_s, s_from_ns
 from workloads.limits import MAX_REQUESTS, MAX_TIME_S, MAX_TOKENS
+from workloads.mooncake import is_mooncake, read_mooncake
+from workloads.trace import Trace, bad_value
+
+__all__ = ["Trace", "read_trace"]
 
 ARRIVAL: Final = "arrived_at"
 PROMPT: Final = "num_prefill_tokens"
@@ -30,28 +31,11 @@ _MAX_DIGITS: Final = len(str(MAX_TOKENS))
 _DECIMAL: Final = re.compile(r"[0-9.eE+-]+")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trace:
-    """Rows of a trace file, in file order.
-
-    Attributes:
-        path: The file, as the user named it.
-        arrival_ns: Non-decreasing times in ns, shape (n,); None in a lengths-only file.
-        prompt_tokens: Prompt lengths, >= 1, shape (n,).
-        output_tokens: Output lengths, >= 1, shape (n,).
-    """
-
-    path: str
-    arrival_ns: NDArray[np.int64] | None
-    prompt_tokens: NDArray[np.int64]
-    output_tokens: NDArray[np.int64]
-
-
 def read_trace(path: str) -> Trace:
-    """Read and check a CSV trace (UTF-8, BOM and CRLF accepted).
+    """Read and check a trace: JSON Lines if its name says so, else CSV.
 
     Args:
-        path: File to read.
+        path: File to read; UTF-8, BOM and CRLF accepted, unpacked if it ends in .gz.
 
     Returns:
         Its rows, at least one.
@@ -59,6 +43,8 @@ def read_trace(path: str) -> Trace:
     Raises:
         ConfigError: On the first thing wrong, naming file, line, column and value.
     """
+    if is_mooncake(path):
+        return read_mooncake(path)
     return _parse(path, csv_rows(Path(path)))
 
 
@@ -70,20 +56,22 @@ def _parse(path: str, rows: Iterator[tuple[int, list[str]]]) -> Trace:
     last_ns = 0
     for line, row in rows:
         if len(row) != len(header):
-            raise _bad(path, line, "fields", len(row), str(len(header)))
+            raise bad_value(path, line, "fields", len(row), str(len(header)))
         for name, values in lengths.items():
             text = row[column[name]]
             tokens = _tokens(text)
             if tokens is None:
-                raise _bad(path, line, name, text, f"an integer in 1..{MAX_TOKENS}")
+                raise bad_value(
+                    path, line, name, text, f"an integer in 1..{MAX_TOKENS}"
+                )
             values.append(tokens)
         if ARRIVAL in column:
             last_ns = _time_ns(path, line, row[column[ARRIVAL]], last_ns)
             times.append(last_ns)
         if len(lengths[PROMPT]) > MAX_REQUESTS:
-            raise _bad(path, line, "rows", "more", f"at most {MAX_REQUESTS}")
+            raise bad_value(path, line, "rows", "more", f"at most {MAX_REQUESTS}")
     if not lengths[PROMPT]:
-        raise _bad(path, line, "rows", 0, "at least 1")
+        raise bad_value(path, line, "rows", 0, "at least 1")
     return Trace(
         path=path,
         arrival_ns=np.array(times, dtype=np.int64) if ARRIVAL in column else None,
@@ -96,11 +84,13 @@ def _columns(path: str, line: int, header: list[str]) -> dict[str, int]:
     """Position of each known column."""
     for name in (PROMPT, OUTPUT):
         if name not in header:
-            raise _bad(path, line, name, "missing", f"a header with {PROMPT},{OUTPUT}")
+            raise bad_value(
+                path, line, name, "missing", f"a header with {PROMPT},{OUTPUT}"
+            )
     known = (ARRIVAL, PROMPT, OUTPUT)
     for name in known:
         if header.count(name) > 1:
-            raise _bad(path, line, name, "twice", "each column once")
+            raise bad_value(path, line, name, "twice", "each column once")
     return {name: header.index(name) for name in known if name in header}
 
 
@@ -120,15 +110,9 @@ def _time_ns(path: str, line: int, text: str, last_ns: int) -> int:
     except ValueError:
         seconds = math.nan
     if not 0 <= seconds <= MAX_TIME_S:
-        raise _bad(path, line, ARRIVAL, text, f"seconds in 0..{MAX_TIME_S:g}")
+        raise bad_value(path, line, ARRIVAL, text, f"seconds in 0..{MAX_TIME_S:g}")
     time_ns = ns_from_s(seconds)
     if time_ns < last_ns:
         allowed = f"sorted times, here >= {s_from_ns(last_ns)!r}"
-        raise _bad(path, line, ARRIVAL, text, allowed)
+        raise bad_value(path, line, ARRIVAL, text, allowed)
     return time_ns
-
-
-def _bad(path: str, line: int, column: str, value: object, allowed: str) -> ConfigError:
-    shown = repr(value) if len(repr(value)) <= 40 else repr(value)[:40] + "..."
-    where = f"{one_line(path)}:{line}"
-    return ConfigError(f"{where}: {column}: {shown}; allowed: {allowed}")

@@ -7,19 +7,21 @@ import math
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sim.errors import ConfigError
+from sim.prefix import Prefix
 from sim.request import Request
 from sim.request_table import RequestTable
 from sim.units import ns_from_s
 from workloads.arrivals import open_loop_ns
 from workloads.clients import client_of
 from workloads.datasets import CUT_TO_CONTEXT, DATASETS, sampler_for
+from workloads.sessions import draw_turns
 from workloads.spec import WorkloadSpec
 from workloads.streams import stream
 from workloads.traces import Trace, read_trace
@@ -70,12 +72,22 @@ class Workload:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of the integers: concurrency (0 if open), requests, then clients."""
+        """Hash of the integers: concurrency (0 if open), requests, and what else is.
+
+        Clients, prefixes and think times are left out where all are alike.
+        """
         numbers = array("q", [self.max_concurrency or 0])
         for r in self.requests:
             numbers.extend((r.arrival_ns, r.prompt_tokens, r.output_tokens))
         if any(r.client for r in self.requests):
             numbers.extend(r.client for r in self.requests)
+        if any(r.prefix.segments for r in self.requests):
+            for r in self.requests:
+                numbers.extend((len(r.prefix.ends), *r.prefix.segments, *r.prefix.ends))
+        if any(r.think_ns is not None for r in self.requests):
+            numbers.extend(
+                -1 if r.think_ns is None else r.think_ns for r in self.requests
+            )
         return hashlib.sha256(np.array(numbers, dtype="<i8").tobytes()).hexdigest()
 
 
@@ -90,12 +102,38 @@ def build_workload(spec: WorkloadSpec) -> Workload:
     if spec.path is not None:
         return _from_trace(spec, read_trace(spec.path))
     arrivals = _arrivals(spec, spec.num_requests)
+    if spec.session_turns_mean > 1:
+        return _with_sessions(spec, arrivals)
+    prompt, output = _lengths(spec, arrivals.size)
+    return _materialise(spec, spec.dataset, arrivals, prompt, output)
+
+
+def _lengths(
+    spec: WorkloadSpec, count: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Prompt and output lengths of a dataset's first ``count`` requests."""
     prompt, output = sampler_for(spec).sample(
-        arrivals.size, stream(spec.seed, "prompt_len"), stream(spec.seed, "output_len")
+        count, stream(spec.seed, "prompt_len"), stream(spec.seed, "output_len")
     )
     if spec.context_tokens is not None and spec.dataset in CUT_TO_CONTEXT:
         prompt = np.minimum(prompt, np.maximum(spec.context_tokens - output, 1))
-    return _materialise(spec, spec.dataset, arrivals, prompt, output)
+    return prompt, output
+
+
+def _with_sessions(spec: WorkloadSpec, arrivals: NDArray[np.int64]) -> Workload:
+    """Sessions that begin at some times."""
+    if not arrivals.size:
+        raise _too_short(spec)
+    turns = draw_turns(spec, partial(_lengths, spec), arrivals.size)
+    table = RequestTable(
+        arrivals[turns.session],
+        turns.prompt_tokens,
+        turns.output_tokens,
+        client_of(spec, arrivals.size)[turns.session],
+        turns.prefixes,
+        turns.think_ns,
+    )
+    return _workload(spec, spec.dataset, table)
 
 
 def _from_trace(spec: WorkloadSpec, trace: Trace) -> Workload:
@@ -115,7 +153,9 @@ def _from_trace(spec: WorkloadSpec, trace: Trace) -> Workload:
         raise _too_few_rows(spec, rows, n)
     name = Path(trace.path).name
     prompt, output = trace.prompt_tokens[:n], trace.output_tokens[:n]
-    return _materialise(spec, name, arrivals, prompt, output, timed=given is not None)
+    shared = None if trace.prefixes is None else trace.prefixes[:n]
+    timed = given is not None
+    return _materialise(spec, name, arrivals, prompt, output, shared, timed=timed)
 
 
 def _too_few_rows(spec: WorkloadSpec, rows: int, wanted: int) -> ConfigError:
@@ -149,20 +189,31 @@ def _materialise(
     arrivals: NDArray[np.int64],
     prompt: NDArray[np.int64],
     output: NDArray[np.int64],
+    prefixes: Sequence[Prefix] | None = None,
     *,
     timed: bool = False,
 ) -> Workload:
     """The workload of some columns; `timed`: a trace gave the arrivals."""
     if not arrivals.size:
-        raise ConfigError(
-            f"workload.duration_s: {spec.duration_s} ends before the first arrival; "
-            "allowed: a window with at least 1 arrival"
-        )
+        raise _too_short(spec)
     columns = (arrivals, prompt, output, client_of(spec, arrivals.size))
+    return _workload(spec, name, RequestTable(*columns, prefixes), timed=timed)
+
+
+def _too_short(spec: WorkloadSpec) -> ConfigError:
+    return ConfigError(
+        f"workload.duration_s: {spec.duration_s} ends before the first arrival; "
+        "allowed: a window with at least 1 arrival"
+    )
+
+
+def _workload(
+    spec: WorkloadSpec, name: str, requests: RequestTable, *, timed: bool = False
+) -> Workload:
     closed = spec.max_concurrency is not None
     return Workload(
         name=name,
-        requests=RequestTable(*columns),
+        requests=requests,
         max_concurrency=spec.max_concurrency,
         offered_rate=None if timed else math.inf if closed else spec.request_rate,
     )

@@ -72,6 +72,9 @@ QUANTITIES: Final = {
         Quantity("hbm_bytes", "HBM traffic", "TB", 1e-12),
         Quantity("usd_per_million_tokens", "cost per million tokens", "USD", 1, 3),
         Quantity("preemptions", "preemptions", "", 1, 0),
+        Quantity(
+            "prefix_cache_hit_rate", "prefix cache hit rate", "%", 100, 1, less=False
+        ),
         Quantity("extrapolated_fraction", "time extrapolated", "%", 100, 1),
         Quantity("iterations", "iterations", "", 1, 0, less=None),
     )

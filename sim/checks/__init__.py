@@ -21,6 +21,7 @@ from sim.checks.costs import CostConservation, StepCosts
 from sim.checks.kv_blocks import KvConservation, KvSufficiency
 from sim.checks.ledger import LIFECYCLE
 from sim.checks.littles_law import LittlesLaw
+from sim.checks.prefix_reuse import PrefixReuse
 from sim.checks.requests import (
     Causality,
     ClientConcurrency,
@@ -34,6 +35,7 @@ CHECKS: tuple[type[Check], ...] = (
     TransferConservation,
     ClientConcurrency,
     WorkConservation,
+    PrefixReuse,
     LayersOnce,
     BatchLimits,
     StallFreeDecoding,

@@ -137,7 +137,7 @@ class Book:
         for chunk in plan.spans[0].prefill:
             entry = self._here(chunk.request_id, event)
             if entry.phase is not Phase.PREFILLING:
-                self._admit(replica, entry, event.time_ns)
+                self._admit(replica, entry, chunk.start, event.time_ns)
         if plan.spans[0].decode and replica.decoding:
             replica.reserve(event.time_ns)
 
@@ -156,16 +156,23 @@ class Book:
         replica.waiting.appendleft(entry.request.id)
         entry.preemptions += 1
         entry.goal = entry.request.prompt_tokens + entry.emitted
-        entry.computed = 0
+        entry.computed = entry.cached = 0
 
-    def _admit(self, replica: ReplicaBook, entry: Entry, time_ns: int) -> None:
+    def _admit(
+        self, replica: ReplicaBook, entry: Entry, cached: int, time_ns: int
+    ) -> None:
         entry.move(Phase.PREFILLING, time_ns)
         replica.waiting.remove(entry.request.id)
         replica.prefilling[entry.request.id] = entry
         blocks = replica.setup.limits.blocks(entry.goal)
         replica.take_blocks(entry, blocks, time_ns)
+        if replica.setup.prefix_caching:
+            entry.computed = entry.cached = cached
+            replica.skipped_tokens += cached
+            replica.share(entry, cached, time_ns)
         if entry.first_scheduled_ns is None:
             entry.first_scheduled_ns = time_ns
+            entry.cached_first = entry.cached
 
     def _ended(self, event: IterationsEnded) -> None:
         started = self.under_way[event.replica]
@@ -182,6 +189,7 @@ class Book:
         for chunk in spans[-1].prefill:
             entry = self._here(chunk.request_id, event)
             entry.computed += chunk.tokens
+            replica.share(entry, entry.computed, event.time_ns)
             if entry.computed >= entry.goal:
                 self._emit_first(replica, entry, event.time_ns)
 

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 from sim.checks.book import CLOCK, Book
 from sim.checks.check import Check
+from sim.checks.ledger import Phase
 from sim.events import (
     Arrived,
     IterationsEnded,
@@ -20,6 +21,7 @@ from sim.events import (
     TransferEnded,
     TransferStarted,
 )
+from sim.request import Request
 
 # Order at equal times. Sending and delivery are caused by either of the first two.
 _ARRIVAL, _ITERATION_END, _PLAN = range(3)
@@ -40,13 +42,36 @@ class ClockOrder(Check):
         self._start_ns: dict[int, int] = {}
 
     def arrived(self, event: Arrived) -> None:
-        """Arrivals come in workload order, each at its time."""
+        """First turns come in workload order, each at its time; later ones follow."""
+        request = self.book.entries[event.request_id].request
+        if request.think_ns is not None:
+            self._answered(event, request.think_ns)
+            return
         self._follows(event, _ARRIVAL, _ARRIVAL)
-        request = self.book.setup.requests[self._coming]
-        self._coming += 1
+        request = self._next_session()
         if (request.id, request.arrival_ns) != (event.request_id, event.time_ns):
             raise self.broken(
                 f"request {request.id} comes next, at {request.arrival_ns} ns",
+                event.time_ns,
+                request=event.request_id,
+            )
+
+    def _next_session(self) -> Request:
+        requests = self.book.setup.requests
+        while requests[self._coming].think_ns is not None:
+            self._coming += 1
+        self._coming += 1
+        return requests[self._coming - 1]
+
+    def _answered(self, event: Arrived, think_ns: int) -> None:
+        """A later turn comes its think time after the turn before it has left."""
+        self._follows(event, _ARRIVAL, _ITERATION_END)
+        before = self.book.entries[event.request_id - 1]
+        left = before.phase in (Phase.FINISHED, Phase.REJECTED)
+        if not left or event.time_ns != before.since_ns + think_ns:
+            raise self.broken(
+                f"the turn before is {before.phase} since {before.since_ns} ns, think"
+                f" time {think_ns} ns",
                 event.time_ns,
                 request=event.request_id,
             )

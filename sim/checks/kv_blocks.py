@@ -42,11 +42,12 @@ class KvSufficiency(Check):
     """Blocks by tokens.
 
     A prompt's blocks are taken when it is admitted, that of a decode's next token when
-    its iteration begins; the last token is emitted and never stored.
+    its iteration begins; the last token is emitted and never stored. With a prefix
+    cache, a block that several requests found or completed exists once.
     """
 
     name = "kv-sufficiency"
-    law = "Used blocks = sum of ceil(tokens stored or reserved / block_size)."
+    law = "Used blocks = sum of ceil(tokens / block_size), shared ones counted once."
 
     def __init__(self, book: Book) -> None:
         super().__init__(book)
@@ -75,8 +76,7 @@ class KvSufficiency(Check):
         if self.book.under_way[replica] is None:
             self._pass(replica, event.time_ns)
         elif isinstance(event, TransferEnded):
-            prompt = self.book.entries[event.request_id].request.prompt_tokens
-            blocks = self.book.replicas[replica].setup.limits.blocks(prompt)
+            blocks = self._used[replica] - self.book.replicas[replica].used_blocks
             self._left.setdefault(replica, []).append((event.time_ns, blocks))
         self.state(event)
 

@@ -7,7 +7,7 @@ block of iterations costs no loop over its batch.
 from __future__ import annotations
 
 from array import array
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -69,7 +69,10 @@ class Entry:
         replica: Which one it was sent to.
         sent_ns: When; latencies count from here.
         waits_ns: Time in the queue of each replica so far.
-        computed: Tokens of the goal that went through all layers.
+        computed: Tokens of the goal that went through all layers, or were cached.
+        cached: Tokens that its last admission skipped.
+        cached_first: Tokens that its first admission skipped.
+        shared: Leading KV blocks that can be found in the prefix cache.
         emitted: Output tokens, as of the last first token or preemption.
         stored: KV tokens when it began to decode.
         join_tick: Tick at which it began to decode.
@@ -99,6 +102,9 @@ class Entry:
     sent_ns: int = 0
     waits_ns: dict[int, int] = field(default_factory=dict)
     computed: int = 0
+    cached: int = 0
+    cached_first: int = 0
+    shared: int = 0
     emitted: int = 0
     stored: int = 0
     join_tick: int = 0
@@ -154,6 +160,7 @@ class ReplicaBook:
         used_blocks: KV blocks its requests need.
         block_ns: Blocks times time held, of blocks that were freed, less the time at
             which blocks still held were taken.
+        skipped_tokens: Tokens that admissions found in the prefix cache.
     """
 
     def __init__(self, setup: ReplicaSetup) -> None:
@@ -167,6 +174,8 @@ class ReplicaBook:
         self.ends_ns = array("q")
         self.used_blocks = 0
         self.block_ns = 0
+        self.skipped_tokens = 0
+        self._sharers: Counter[int] = Counter()  # requests that hold a block, by key
         self._growing: dict[int, list[_Due]] = {}
         self._stopping: dict[int, list[_Due]] = {}
 
@@ -189,20 +198,39 @@ class ReplicaBook:
     def take_blocks(self, entry: Entry, blocks: int, time_ns: int) -> None:
         """Give KV blocks to a request."""
         entry.blocks += blocks
+        self._count(blocks, time_ns)
+
+    def share(self, entry: Entry, tokens: int, time_ns: int) -> None:
+        """Let others find the whole blocks of a request's first tokens.
+
+        A block that somebody else holds too is no longer its own: it exists once.
+        """
+        if not self.setup.prefix_caching:
+            return
+        prefix, size = entry.request.prefix, self.setup.limits.block_size
+        last = prefix.blocks(tokens, size)
+        for key in prefix.keys(entry.shared, last, size):
+            self._count(-(self._sharers[key] > 0), time_ns)
+            self._sharers[key] += 1
+        entry.shared = max(entry.shared, last)
+
+    def _count(self, blocks: int, time_ns: int) -> None:
         self.used_blocks += blocks
         self.block_ns -= blocks * time_ns
 
     def free_blocks(self, entry: Entry, time_ns: int) -> None:
-        """Take all KV blocks of a request."""
-        self.used_blocks -= entry.blocks
-        self.block_ns += entry.blocks * time_ns
-        entry.blocks = 0
+        """Take all KV blocks of a request, but those that somebody else holds too."""
+        size = self.setup.limits.block_size
+        for key in entry.request.prefix.keys(0, entry.shared, size):
+            self._sharers[key] -= 1
+            self._count(self._sharers[key] > 0, time_ns)
+        self._count(-entry.blocks, time_ns)
+        entry.blocks = entry.shared = 0
 
     def hold_incoming(self, entry: Entry, blocks: int, time_ns: int) -> None:
         """Set KV blocks aside for a cache that will arrive."""
         entry.moved_blocks = blocks
-        self.used_blocks += blocks
-        self.block_ns -= blocks * time_ns
+        self._count(blocks, time_ns)
 
     def join(self, entry: Entry) -> None:
         """Begin to decode from the coming iteration on."""

@@ -228,5 +228,6 @@ def _times(
         ("first_token_ns", record.first_token_ns, entry.first_token_ns),
         ("finish_ns", record.finish_ns, entry.finish_ns),
         ("preemptions", record.preemptions, entry.preemptions),
+        ("cached_tokens", record.cached_tokens, entry.cached_first),
         ("token runs", tuple(record.runs), tuple(entry.runs)),
     )

@@ -13,7 +13,7 @@ class LayersOnce(Check):
     """A literal table: tokens that each layer has seen of each prompt in progress."""
 
     name = "layers-once"
-    law = "Each layer runs each prompt token exactly once, in order, after the last."
+    law = "Each layer runs each prompt token exactly once or it was cached, in order."
 
     def __init__(self, book: Book) -> None:
         super().__init__(book)
@@ -34,7 +34,8 @@ class LayersOnce(Check):
                 raise self._of(event, f"decodes run on one side of layer {layer} only")
             layer = span.last
             for chunk in span.prefill:
-                seen = self._seen.setdefault(chunk.request_id, [0] * num_layers)
+                cached = self.book.entries[chunk.request_id].cached
+                seen = self._seen.setdefault(chunk.request_id, [cached] * num_layers)
                 self._run(event, span, chunk, seen)
         if layer != num_layers:
             raise self._of(event, f"{layer} of {num_layers} layers run")
@@ -91,7 +92,7 @@ class TokenConservation(Check):
     """What iterations scheduled, against what finished requests needed."""
 
     name = "token-conservation"
-    law = "Scheduled = prompts + recomputed prompts + outputs but each run's first."
+    law = "Scheduled = (re)computed prompts - cached + outputs but each run's first."
 
     def __init__(self, book: Book) -> None:
         super().__init__(book)
@@ -131,6 +132,7 @@ class TokenConservation(Check):
                     if where == replica:
                         outputs += run.stop - run.start
                     emitted += 1 + run.stop - run.start
+            prompts -= self.book.replicas[replica].skipped_tokens
             prefill = self._prefill.get(replica, 0)
             decode = self._decode.get(replica, 0)
             self._compare(

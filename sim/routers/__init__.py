@@ -14,6 +14,7 @@ from sim.routers.least_outstanding import (
     LeastOutstandingTokens,
 )
 from sim.routers.power_of_two import PowerOfTwoChoices
+from sim.routers.prefix_affinity import PrefixAffinity
 from sim.routers.round_robin import RoundRobin
 from sim.routers.router import Loads, Router
 
@@ -34,6 +35,7 @@ ROUTERS: Mapping[str, MakeRouter] = MappingProxyType(
         "least-outstanding-requests": lambda seed=0: LeastOutstandingRequests(),
         "least-outstanding-tokens": lambda seed=0: LeastOutstandingTokens(),
         "power-of-two-choices": lambda seed=0: PowerOfTwoChoices(seed),
+        "prefix-affinity": lambda seed=0: PrefixAffinity(),
     }
 )
 """Every router by its configuration name."""

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from sim.prefix import NOTHING_SHARED, Prefix
+
 
 @dataclass(frozen=True, slots=True)
 class Loads:
@@ -16,10 +18,14 @@ class Loads:
     Attributes:
         requests: Requests sent to each replica and not finished.
         tokens: Their prompt tokens.
+        prompt: What of the prompt to be routed other prompts may share.
+        prompt_tokens: All of its tokens.
     """
 
     requests: Sequence[int]
     tokens: Sequence[int]
+    prompt: Prefix = NOTHING_SHARED
+    prompt_tokens: int = 0
 
     def __len__(self) -> int:
         """Replicas."""

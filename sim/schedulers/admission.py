@@ -11,24 +11,27 @@ from sim.view import EngineLimits, QueuedRequest, SchedulerView
 
 def admissible(
     view: SchedulerView, room: Room, limits: EngineLimits
-) -> Iterator[QueuedRequest]:
+) -> Iterator[tuple[QueuedRequest, PrefillChunk]]:
     """Yield waiting requests in order while sequence slots and KV blocks last.
 
-    KV blocks are taken for the whole prompt at once. Head-of-line blocking: the first
-    request that does not fit ends it. Nothing is admitted in a step that preempts,
-    so the victims, which wait in front, are not overtaken.
+    Each comes with all of its prompt that is to be computed, as one chunk. KV blocks
+    are taken for the whole prompt at once. Head-of-line blocking: the first request
+    that does not fit ends it. Nothing is admitted in a step that preempts, so the
+    victims, which wait in front, are not overtaken.
     """
     if room.preempted:
         return
     slots = limits.max_num_seqs - room.num_decoding - len(view.prefilling)
     slots -= view.incoming
     free = room.free_blocks
+    fit = view.fits(limits)
     for queued in view.waiting:
-        free -= limits.blocks(queued.tokens)
+        cached, blocks = fit(queued)
+        free -= blocks
         if slots <= 0 or free < 0:
             return
         slots -= 1
-        yield queued
+        yield queued, PrefillChunk(queued.id, cached, queued.tokens - cached)
 
 
 def fill_budget(
@@ -45,9 +48,9 @@ def fill_budget(
             chunks.append(PrefillChunk(state.id, state.computed, tokens))
             budget -= tokens
     if budget > 0:
-        for queued in admissible(view, room, limits):
-            tokens = min(queued.tokens, budget)
-            chunks.append(PrefillChunk(queued.id, 0, tokens))
+        for _, chunk in admissible(view, room, limits):
+            tokens = min(chunk.tokens, budget)
+            chunks.append(PrefillChunk(chunk.request_id, chunk.start, tokens))
             budget -= tokens
             if budget <= 0:
                 break

@@ -57,11 +57,11 @@ class HybridPrefill:
         """Whole waiting prompts, first come first served, while the lane has room."""
         left = min(self.lane_tokens, self.limits.max_num_batched_tokens)
         lane: list[PrefillChunk] = []
-        for queued in admissible(view, room, self.limits):
-            if queued.tokens > left:
+        for _, chunk in admissible(view, room, self.limits):
+            if chunk.tokens > left:
                 break
-            left -= queued.tokens
-            lane.append(PrefillChunk(queued.id, 0, queued.tokens))
+            left -= chunk.tokens
+            lane.append(chunk)
         return tuple(lane)
 
     def reject_reason(self, prompt_tokens: int) -> str | None:

@@ -30,12 +30,12 @@ def make_room(view: SchedulerView, limits: EngineLimits) -> Room:
     needed, free = view.decode_blocks, view.free_blocks
     decoding, kept = view.num_decoding, view.stored_tokens
     preempted: list[int] = []
-    newest = view.newest_decoding()
+    newest = view.evictions(limits)
     while needed > free:
-        request_id, stored = next(newest)
+        request_id, stored, blocks = next(newest)
         preempted.append(request_id)
         decoding -= 1
         kept -= stored
-        free += limits.blocks(stored)
+        free += blocks
         needed -= stored % limits.block_size == 0
     return Room(tuple(preempted), decoding, free - needed, kept)

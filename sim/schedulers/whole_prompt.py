@@ -20,12 +20,12 @@ def _whole_prompts(
     """
     budget = limits.max_num_batched_tokens
     chunks: list[PrefillChunk] = []
-    for queued in admissible(view, room, limits):
+    for queued, chunk in admissible(view, room, limits):
         alone = queued.resumed and not chunks
-        if queued.tokens > budget and not alone:
+        if chunk.tokens > budget and not alone:
             break
-        chunks.append(PrefillChunk(queued.id, 0, queued.tokens))
-        budget -= queued.tokens
+        chunks.append(chunk)
+        budget -= chunk.tokens
     return tuple(chunks)
 
 

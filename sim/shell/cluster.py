@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -94,6 +94,7 @@ class Cluster:
             self._decoders = Pool(split.router, range(first, count))
             self._transfers = Transfers(self._clock, split.pools.links, count)
         self._held: deque[RequestRecord] = deque()
+        self._turns: dict[int, deque[Request]] = {}  # to come, by the one under way
         self._records = RecordTable(())
         self._on_done: Callable[[], None] = lambda: None
         pricers = pricer if isinstance(pricer, Sequence) else [pricer] * len(engines)
@@ -160,16 +161,27 @@ class Cluster:
         observer.on(RunStarted(setups, requests, *at))
 
     def _arrivals(self, requests: Sequence[Request]) -> Process:
-        for request in requests:
-            delay = request.arrival_ns - self._clock.now_ns
+        for turns in _sessions(requests):
+            delay = turns[0].arrival_ns - self._clock.now_ns
             yield self._clock.after(delay, Kind.ARRIVAL)
-            now_ns = self._clock.now_ns
-            if self._observer is not None:
-                self._observer.on(Arrived(now_ns, request.id))
-            record = RequestRecord(request=request, arrival_ns=now_ns, runs=[])
-            self._records.open(record)
-            self._held.append(record)
-            self._send()
+            self._arrive(turns)
+
+    def _arrive(self, turns: deque[Request]) -> None:
+        """Hold the first of some turns; the others follow it."""
+        request, now_ns = turns.popleft(), self._clock.now_ns
+        if turns:
+            self._turns[request.id] = turns
+        if self._observer is not None:
+            self._observer.on(Arrived(now_ns, request.id))
+        record = RequestRecord(request=request, arrival_ns=now_ns, runs=[])
+        self._records.open(record)
+        self._held.append(record)
+        self._send()
+
+    def _think(self, turns: deque[Request]) -> Process:
+        """The user reads an answer and writes the next turn."""
+        yield self._clock.after(turns[0].think_ns or 0, Kind.ARRIVAL)
+        self._arrive(turns)
 
     def _send(self) -> None:
         while self._held and (self._slots is None or self._slots > 0):
@@ -219,6 +231,9 @@ class Cluster:
         self._on_done()
         if self._slots is not None:
             self._slots += 1
+        turns = self._turns.pop(record.request.id, None)
+        if turns is not None:
+            self._clock.process(self._think(turns))
 
     def _prefilled(self, handover: Handover) -> None:
         """Offer a prefilled request to a decode replica."""
@@ -248,3 +263,15 @@ class Cluster:
             at = (self._clock.now_ns, handover.id, target, handover.source)
             self._observer.on(TransferEnded(*at, engine_state(source.engine)))
         self._replicas[target].receive(handover.id)
+
+
+def _sessions(requests: Iterable[Request]) -> Iterator[deque[Request]]:
+    """Requests with the later turns that follow them."""
+    turns: deque[Request] = deque()
+    for request in requests:
+        if turns and request.think_ns is None:
+            yield turns
+            turns = deque()
+        turns.append(request)
+    if turns:
+        yield turns

@@ -21,11 +21,13 @@ class Pool:
         self._first = replicas[0]
         self._requests = [0] * len(replicas)
         self._tokens = [0] * len(replicas)
-        self._loads = Loads(self._requests, self._tokens)
 
     def enter(self, record: RequestRecord) -> int:
         """Choose a replica for a request and count it there; returns its index."""
-        chosen = self._router.route(self._loads)
+        request = record.request
+        prompt = request.prefix.within(request.prompt_tokens)
+        loads = Loads(self._requests, self._tokens, prompt, request.prompt_tokens)
+        chosen = self._router.route(loads)
         self._add(chosen, record, 1)
         return self._first + chosen
 

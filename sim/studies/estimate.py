@@ -48,7 +48,9 @@ def expected_requests(config: Config) -> float:
     workload = config.workload
     counts = [
         float(workload.num_requests or "inf"),
-        workload.request_rate * (workload.horizon_s or float("inf")),
+        workload.request_rate
+        * workload.session_turns_mean
+        * (workload.horizon_s or float("inf")),
     ]
     if workload.path is not None:
         counts = [counts[0], float(read_trace(workload.path).prompt_tokens.size)]

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 RUN = frozenset({"sh", "python", "console"})
-WRITTEN = frozenset({"toml", "csv", "python"})
+WRITTEN = frozenset({"toml", "csv", "json", "python"})
 _FENCE = re.compile(r"^```(\w*)$")
 _MARKER = re.compile(r"^<!-- (file|edit|ci|output|long)(?:: (\S+))? -->$")
 

@@ -17,6 +17,11 @@ TRACE = (
     b"arrived_at,num_prefill_tokens,num_decode_tokens,note\n"
     b"0,5,6,a\n0.5,7,8,b\n0.5,100,1,\n2.25,1,20,c\n"
 )
+MOONCAKE: tuple[dict[str, Any], ...] = (
+    {"timestamp": 0, "input_length": 5, "output_length": 6, "hash_ids": [7]},
+    {"timestamp": 27.5, "input_length": 513, "output_length": 8, "hash_ids": [7, 1]},
+    {"timestamp": 3000, "input_length": 1024, "output_length": 1, "hash_ids": [2, 3]},
+)
 SERVING_SIM = (
     b"request_id,input_tokens,output_tokens,queued_s,first_token_s,last_token_s\n"
     b"b,20,1,0.5,0.7,0.7\na,10,3,0.1,0.2,0.6\nc,5,2,0.7,0.8,0.9\n"

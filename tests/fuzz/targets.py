@@ -84,6 +84,24 @@ def trace(random: Random, folder: Path) -> None:
         assert read.arrival_ns.min() >= 0
 
 
+def mooncake(random: Random, folder: Path) -> None:
+    """A trace with hash_ids, plain or packed."""
+    lines = [json.dumps(row).encode() for row in samples.MOONCAKE]
+    at = random.randrange(len(lines))
+    lines[at] = mutate.json_of(random, samples.MOONCAKE[at])
+    damaged = random.choice((b"\n", b"\r\n", b"\n\n")).join(lines)
+    packed = random.random() < 0.15
+    path = folder / ("trace.jsonl.gz" if packed else "trace.jsonl")
+    path.write_bytes(mutate.packed_of(random, damaged) if packed else damaged)
+    read = read_trace(str(path))
+    assert read.arrival_ns is not None
+    assert (np.diff(read.arrival_ns) >= 0).all()
+    assert read.prefixes is not None
+    assert len(read.prefixes) == read.prompt_tokens.size
+    for prefix, tokens in zip(read.prefixes, read.prompt_tokens, strict=True):
+        assert prefix.ends[-1] == tokens
+
+
 def request_log(random: Random, folder: Path) -> None:
     """A per-request log of either format, plain or packed."""
     content = random.choice((samples.SERVING_SIM, samples.LLM_D))
@@ -355,6 +373,7 @@ TARGETS: Mapping[str, tuple[Target, int]] = {
     "config": (config, 20),
     "override": (override, 15),
     "trace": (trace, 20),
+    "mooncake": (mooncake, 10),
     "request-log": (request_log, 15),
     "steps": (steps, 6),
     "kernels": (kernels, 8),

@@ -46,6 +46,8 @@ READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "config.json": ("c.json", load_config),
     "trace": ("t.csv", lambda path: read_trace(str(path))),
     "packed trace": ("t.csv.gz", lambda path: read_trace(str(path))),
+    "mooncake": ("t.jsonl", lambda path: read_trace(str(path))),
+    "packed mooncake": ("t.jsonl.gz", lambda path: read_trace(str(path))),
     "request log": ("r.csv", read_request_log),
     "packed request log": ("r.csv.gz", read_request_log),
     "replay": ("r.csv", lambda path: load_replay(path, ["seed=1"])),

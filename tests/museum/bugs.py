@@ -104,9 +104,9 @@ BUGS = (
         9,
         "a rollback freed another request's blocks (BLIS #1061)",
         "sim/engine.py",
-        "        self.free_blocks += self.limits.blocks(stored)\n"
+        "        self._free(request_id, stored)\n"
         "        record = self._records[request_id]\n        self._close_run",
-        "        self.free_blocks += self.limits.blocks(stored) + 1\n"
+        "        self._free(request_id, stored)\n        self.free_blocks += 1\n"
         "        record = self._records[request_id]\n        self._close_run",
         "tests/sim/test_engine_kv.py::test_free_blocks_equal_a_recount",
     ),
@@ -193,7 +193,7 @@ BUGS = (
         19,
         "preemption frees no block and cascades through the queue (vLLM #49674)",
         "sim/schedulers/room.py",
-        "        free += limits.blocks(stored)\n",
+        "        free += blocks\n",
         "",
         _CONFORMANCE + "test_preemption_takes_no_more_than_it_must",
     ),

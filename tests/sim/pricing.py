@@ -198,6 +198,7 @@ class Scenario:
     target_ns: int | None = None
     queue: str = "fcfs"
     lane_tokens: int | None = None  # of hybrid prefill; None: the usual, by scale
+    prefix_caching: bool = False
 
 
 @dataclass(frozen=True)
@@ -243,7 +244,13 @@ def serve(name: str, scenario: Scenario) -> Served:
         Recorder(scheduler_of(name, scenario)) for _ in range(scenario.replicas)
     )
     engines = tuple(
-        Engine(r, scenario.at, scenario.num_blocks, QUEUES[scenario.queue]())
+        Engine(
+            r,
+            scenario.at,
+            scenario.num_blocks,
+            QUEUES[scenario.queue](),
+            prefix_caching=scenario.prefix_caching,
+        )
         for r in recorders
     )
     cluster = Cluster(

@@ -61,6 +61,8 @@ FLOATS: Edges = {
     "workload.request_rate": ([0.001, 1e9, math.inf], [0, 0.0009, 2e9, -math.inf]),
     "workload.burstiness": ([0.001, 1e6], [0, 2e6]),
     "workload.duration_s": ([1e-9, 1e9, None], [0, 2e9]),
+    "workload.session_turns_mean": ([1, 1000.0], [0, 0.9, 1001.0]),
+    "workload.session_turn_delay_mean_s": ([0, 1e6], [-TINY, 1e7]),
     "workload.random_range_ratio": ([0, math.nextafter(1, 0)], [-TINY, 1]),
     "slo.ttft_ms": ([TINY, 1e9, None], [0, -1, 2e9]),
     "slo.tpot_ms": ([TINY, 1e9, None], [0, -1, 2e9]),
@@ -68,6 +70,7 @@ FLOATS: Edges = {
     "slo.e2el_ms": ([TINY, 1e9, None], [0, -1, 2e9]),
     "cost.usd_per_gpu_hour": ([0, 1e6], [-TINY, 1e6 + 1]),
 }
+SWITCHES = ("engine.enable_prefix_caching",)
 CHOICES = {
     "model.dtype": ["auto", "bfloat16", "fp8", "mxfp4"],
     "engine.layer_group_rule": ["code", "paper"],
@@ -117,7 +120,7 @@ def error_of(**flags: object) -> str:
 
 def test_the_tables_below_cover_every_key() -> None:
     """A key without bounds here is a key nobody checked."""
-    assert {*INTEGERS, *FLOATS, *CHOICES, *NAMES} == EVERY_KEY
+    assert {*INTEGERS, *FLOATS, *SWITCHES, *CHOICES, *NAMES} == EVERY_KEY
     assert set(Config.model_fields) - set(SECTIONS) == {"seed"}
 
 
@@ -126,6 +129,16 @@ def test_numbers_at_their_bounds_are_kept(key: str) -> None:
     """Both ends of the range are in it, unchanged."""
     for value in {**INTEGERS, **FLOATS}[key][0]:
         assert accepted(key, value) == value
+
+
+@pytest.mark.parametrize("key", SWITCHES)
+def test_switches_are_true_or_false(key: str) -> None:
+    """And nothing that Python would take for it."""
+    for value in (True, False):
+        assert accepted(key, value) is value
+    for value, shown in ((1, "1"), (0, "0"), ("true", '"true"'), ([], "a list")):
+        message = error_of(**{key: value})
+        assert message == f"command line: {key} = {shown}: must be true or false"
 
 
 @pytest.mark.parametrize("key", [*INTEGERS, *FLOATS])

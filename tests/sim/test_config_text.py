@@ -41,6 +41,8 @@ def option(name: str, schema: dict[str, Any]) -> st.SearchStrategy[Any]:
     match schema["type"]:
         case "null":
             return st.none()
+        case "boolean":
+            return st.booleans()
         case "string":
             # names and paths that are absolute, as load_config leaves them
             return printable("/" if name in PATHS else "")

@@ -74,6 +74,7 @@ def disaggregated(
             blocks[r] if blocks else case.num_blocks,
             QUEUES[case.queue](),
             hands_over=r < prefill,
+            prefix_caching=case.prefix_caching,
         )
         for r in range(case.replicas)
     ]

@@ -93,6 +93,7 @@ def run(name: str, case: Scenario, frontend_ns: int, *, fast: bool) -> ClusterRu
             case.at,
             case.num_blocks,
             QUEUES[case.queue](),
+            prefix_caching=case.prefix_caching,
         )
         for _ in range(case.replicas)
     ]

@@ -55,6 +55,7 @@ OUR_KEYS = {
     *("fidelity_difference", "hidden_communication_fraction"),
     *(f"gpu_{part}_bytes" for part in ("hbm", "weight", "kv_cache")),
     *(f"gpu_{part}_bytes" for part in ("activation", "parked")),
+    *("prefix_cache_hits", "prefix_cache_hit_rate"),
     *("kv_transfers", "kv_transfer_bytes", "prefill_replicas", "energy_per_gpu_j"),
     *(
         f"p{percentile}_{metric}_ms"

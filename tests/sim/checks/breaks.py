@@ -8,6 +8,7 @@ from typing import Any
 
 from sim.events import Arrived, IterationsEnded, IterationStarted, Queued, RunStarted
 from sim.plan import LayerSpan, StepPlan
+from sim.prefix import Prefix
 from sim.request import Request, TokenRun
 from sim.step import NUM_COUNTS, StepCost
 from tests.sim.checks.streams import (
@@ -64,6 +65,31 @@ def at_the_end(spoil: Callable[[Any], None]) -> Breaks:
     def apply(events: Events) -> Events:
         spoil(end_of(events))
         return events
+
+    return apply
+
+
+def unlike(request_id: int) -> Breaks:
+    """A request had other tokens than those it was served with."""
+
+    def with_other(requests: tuple[Request, ...]) -> tuple[Request, ...]:
+        old = requests[request_id].prefix
+        other = Prefix(tuple(s + 100 for s in old.segments), old.ends)
+        return tuple(
+            replace(r, prefix=other) if r.id == request_id else r for r in requests
+        )
+
+    return change(RunStarted, requests=with_other)
+
+
+def skips(n: int, by: int) -> Breaks:
+    """The only chunk of the n-th plan starts elsewhere, in all of its groups."""
+
+    def apply(events: Events) -> Events:
+        first = events[nth(events, IterationStarted, n)]
+        assert isinstance(first, IterationStarted)
+        (whose,) = first.plan.spans[0].prefill
+        return chunks(n, start=lambda _: whose.start + by)(events)
 
     return apply
 

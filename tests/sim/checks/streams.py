@@ -12,6 +12,7 @@ from sim.checks.check import Check
 from sim.engine import Engine
 from sim.events import Event, RunEnded, RunStarted
 from sim.plan import StepPlan
+from sim.prefix import Prefix, SegmentChain
 from sim.routers import ROUTERS
 from sim.shell.cluster import Cluster
 from sim.step import StepCost
@@ -57,6 +58,7 @@ def recorded(name: str, scenario: Scenario, frontend_ns: int = 0) -> Events:
             ),
             scenario.at,
             scenario.num_blocks,
+            prefix_caching=scenario.prefix_caching,
         )
         for _ in range(scenario.replicas)
     ]
@@ -107,6 +109,30 @@ def busy(
 ) -> Events:
     """A fresh copy of a run in which everything happens."""
     return list(copy.deepcopy(_busy(name, frontend_ns, max_concurrency)))
+
+
+@cache
+def _sharing() -> tuple[Event, ...]:
+    """A conversation of two turns after which others ask the same, and one alone."""
+    chain = SegmentChain()
+    talk = chain.prefix((0, 1, 2, 3), (10, 6, 8, 4))
+    rows = requests(
+        (0, 10, 6), (2000, 24, 4), (4000, 24, 4), (4000, 24, 4), (9000, 16, 2)
+    )
+    parts = (2, 4, 4, 4, 0)
+    shared = tuple(
+        replace(row, prefix=Prefix(talk.segments[:n], talk.ends[:n]))
+        for row, n in zip(rows, parts, strict=True)
+    )
+    scenario = Scenario(
+        shared, AT, num_blocks=19, scale=60, pricer=Pricer(), prefix_caching=True
+    )
+    return tuple(recorded("layered-prefill", scenario))
+
+
+def sharing() -> Events:
+    """A fresh copy of a run with a prefix cache."""
+    return list(copy.deepcopy(_sharing()))
 
 
 def nth(events: Events, kind: type, n: int = 0, **having: object) -> int:

@@ -43,6 +43,7 @@ from tests.sim.checks.breaks import (
     prompt_again,
     setup_with,
     shifted_run,
+    skips,
     spoil_log,
     spoil_record,
     spoil_total,
@@ -50,6 +51,7 @@ from tests.sim.checks.breaks import (
     swap,
     twice,
     twice_in_half,
+    unlike,
 )
 from tests.sim.checks.streams import (
     Breaks,
@@ -59,6 +61,7 @@ from tests.sim.checks.streams import (
     hold,
     nth,
     recorded,
+    sharing,
 )
 from tests.sim.pricing import Scenario, limits, requests
 
@@ -110,6 +113,13 @@ BROKEN: dict[str, dict[str, Breaks]] = {
             *events[: nth(events, Queued, -1) + 1],
             end_of(events),
         ],
+    },
+    "prefix-reuse": {
+        "other tokens": unlike(1),
+        "half a block": skips(7, -1),
+        "more than was computed": skips(7, 4),
+        "all of the prompt": skips(7, 12),
+        "before anybody": skips(0, 4),
     },
     "layers-once": {
         "starts late in the prompt": chunks(0, start=lambda s: s + 1),
@@ -233,6 +243,8 @@ def stream_for(name: str) -> Events:
         return busy(frontend_ns=30)
     if name == "client-concurrency":
         return busy(max_concurrency=3)
+    if name == "prefix-reuse":
+        return sharing()
     return busy()
 
 
@@ -273,6 +285,12 @@ def test_every_law_has_been_broken() -> None:
     assert all(INVARIANTS.values())
     design = (Path(__file__).parents[3] / "DESIGN.md").read_text()
     assert all(f"`{name}`" in design for name in (*INVARIANTS, *RESULT_CHECKS))
+
+
+def test_nothing_is_skipped_without_a_cache() -> None:
+    events = setup_with(lambda setup: replace(setup, prefix_caching=False))(sharing())
+    with pytest.raises(InvariantError, match="layers-once broken at 2000 ns"):
+        hold(events)
 
 
 @pytest.mark.parametrize("kind", [IterationStarted, IterationsEnded])
