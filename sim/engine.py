@@ -342,6 +342,25 @@ class Engine:
         del self._emitted[request_id]
         return record
 
+    def reset(self) -> list[RequestRecord]:
+        """Lose all requests and KV blocks; returns who was here, as they came.
+
+        The tokens emitted so far stand in their records.
+        """
+        lost = list(self._records.values())
+        for request_id, _ in list(self.decoding.newest_first()):
+            member, _ = self.decoding.leave(request_id)
+            record = self._records[request_id]
+            self._close_run(record, member.join_tick, self.decoding.tick)
+        if self.cache is not None:
+            self.cache = PrefixCache(self.limits.block_size)
+        self.free_blocks = self.num_blocks
+        self.waiting.clear()
+        for kept in (self.prefilling, self._records, self._emitted, self._first_ns):
+            kept.clear()
+        self._decoding_of.clear()
+        return lost
+
     def parked_handover(self, request_id: int, source: int) -> Handover:
         """A parked request as replica ``source`` offers it to another one."""
         return Handover(

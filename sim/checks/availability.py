@@ -1,0 +1,129 @@
+"""Replicas that come and go: none works while it is away, nobody is lost with one."""
+
+from __future__ import annotations
+
+from sim.checks.book import Book
+from sim.checks.check import Check
+from sim.checks.ledger import Phase
+from sim.events import (
+    IterationsCut,
+    IterationsEnded,
+    IterationStarted,
+    Queued,
+    Rejected,
+    ReplicaDown,
+    ReplicaDraining,
+    ReplicaUp,
+    Retried,
+    RunEnded,
+    Sent,
+    Stranded,
+)
+
+
+class Availability(Check):
+    """What replicas and client do while some replicas are away."""
+
+    name = "availability"
+    law = "Replicas that are away take and run nothing; who is lost is sent again."
+
+    def __init__(self, book: Book) -> None:
+        super().__init__(book)
+        self._draining: set[int] = set()
+        self._down_ns: dict[int, int] = {}
+        self._on_way: dict[int, int] = {}  # where to, by request
+        self._stranded: set[int] = set()
+
+    @property
+    def _away(self) -> int:
+        return len(self._draining) + len(self._down_ns)
+
+    def sent(self, event: Sent) -> None:
+        """To a replica that takes requests."""
+        self._stranded.discard(event.request_id)
+        self._on_way[event.request_id] = event.replica
+        if event.replica in self._draining or event.replica in self._down_ns:
+            raise self._of(event, "is sent to a replica that is away")
+
+    def delivered(self, event: Queued | Rejected) -> None:
+        """A replica that drains still takes what was sent to it before."""
+        self._on_way.pop(event.request_id, None)
+        self._works(event)
+
+    queued = rejected = delivered
+
+    def started(self, event: IterationStarted) -> None:
+        """Nothing runs on a replica that is off, and nobody waits without need."""
+        self._works(event)
+        self._all_sent(event)
+
+    def ended(self, event: IterationsEnded) -> None:
+        """Nothing ran there."""
+        self._works(event)
+
+    def cut(self, event: IterationsCut) -> None:
+        """Only decodes run more than once, and nobody is done in such a run."""
+        if self.book.finished:
+            raise self._of(event, "a request finished in a run that was cut off")
+
+    def _works(
+        self, event: Queued | Rejected | IterationStarted | IterationsEnded
+    ) -> None:
+        if event.replica in self._down_ns:
+            raise self._of(event, f"is off since {self._down_ns[event.replica]} ns")
+
+    def draining(self, event: ReplicaDraining) -> None:
+        """From taking requests to finishing them."""
+        if event.replica in self._draining or event.replica in self._down_ns:
+            raise self._of(event, "drains although it is away")
+        self._draining.add(event.replica)
+
+    def down(self, event: ReplicaDown) -> None:
+        """Off for want of work, or failed."""
+        coming = event.replica in self._on_way.values()
+        left = not event.failed and (coming or self.book.lost)
+        if left or event.replica in self._down_ns:
+            raise self._of(event, "goes off with requests, or twice")
+        self._draining.discard(event.replica)
+        self._down_ns[event.replica] = event.time_ns
+
+    def up(self, event: ReplicaUp) -> None:
+        """Back from where it was."""
+        if event.replica not in self._draining | set(self._down_ns):
+            raise self._of(event, "comes back without having been away")
+        self._draining.discard(event.replica)
+        self._down_ns.pop(event.replica, None)
+
+    def retried(self, event: Retried) -> None:
+        """At once, or when it does not get there."""
+        down_ns = self._down_ns.get(event.replica, -1)
+        refused = self._on_way.pop(event.request_id, None) is not None
+        if down_ns < 0 or (down_ns != event.time_ns and not refused):
+            raise self._of(event, f"is lost by a replica that is off since {down_ns}")
+        self._stranded.add(event.request_id)
+
+    def stranded(self, event: Stranded) -> None:
+        """Nobody takes it."""
+        if self._away < len(self.book.replicas):
+            raise self._of(event, "is not sent although a replica takes requests")
+        self._stranded.add(event.request_id)
+
+    def run_ended(self, event: RunEnded) -> None:
+        """Everybody has been sent again."""
+        self._all_sent(event)
+
+    def _all_sent(self, event: IterationStarted | RunEnded) -> None:
+        """Nobody is lost or waits at the client while a replica takes requests."""
+        lost = [i for i, e in self.book.lost.items() if e.phase is Phase.LOST]
+        if self._away < len(self.book.replicas):
+            lost += self._stranded
+        if lost:
+            raise self.broken("waits to be sent", event.time_ns, request=lost[0])
+
+    def _of(self, event: object, what: str) -> Exception:
+        return self.broken(
+            what,
+            getattr(event, "time_ns", 0),
+            request=getattr(event, "request_id", None),
+            replica=getattr(event, "replica", None),
+        )
