@@ -95,6 +95,22 @@ class ClusterConfig(Section):
         description="What-if, unvalidated: board power limit that slows iterations "
         "down, W; none is the limit under which kernels were profiled.",
     )
+    outages: Annotated[Name | None, OrNone] = Field(
+        default=None,
+        description="Failures and drains of replicas, a CSV file relative to the "
+        "configuration file with the columns replica, kind (failure or drain), start_s "
+        "and end_s.",
+        examples=["outages.csv"],
+    )
+    mtbf_s: Annotated[Seconds | None, OrNone] = Field(
+        default=None,
+        description="Mean time between a repair of a replica and its next failure, "
+        "exponential, in place of a file; none: replicas never fail.",
+    )
+    repair_s: Annotated[Seconds | None, OrNone] = Field(
+        default=None,
+        description="Mean time to repair a replica that failed, exponential.",
+    )
 
 
 class ParallelConfig(Section):

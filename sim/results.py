@@ -141,10 +141,13 @@ def run_result(
         result = replace(result, requests=requests)
     if not recording.iterations:
         return result
-    detail = (run.logs, run.records, machine.parts, machine.model.num_layers)
+    attempts = [*run.records, *run.fleet.lost] if run.fleet.lost else run.records
+    detail = (run.logs, attempts, machine.parts, machine.model.num_layers)
     result = replace(
         result,
-        timeseries=timeseries_frame(run.logs, machine.power, machine.num_blocks),
+        timeseries=timeseries_frame(
+            run.logs, machine.power, machine.num_blocks, run.fleet.off
+        ),
         steps=steps_frame(*detail, middle_window(run.records)),
         iterations=_iterations_frame(run.logs),
     )

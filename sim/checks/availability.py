@@ -80,10 +80,11 @@ class Availability(Check):
 
     def down(self, event: ReplicaDown) -> None:
         """Off for want of work, or failed."""
-        coming = event.replica in self._on_way.values()
-        left = not event.failed and (coming or self.book.lost)
-        if left or event.replica in self._down_ns:
-            raise self._of(event, "goes off with requests, or twice")
+        draining = event.replica in self._draining
+        if event.failed == draining or event.replica in self._down_ns:
+            raise self._of(event, "goes off twice, or without having drained")
+        if draining and not self._empty(event.replica):
+            raise self._of(event, "goes off with requests")
         self._draining.discard(event.replica)
         self._down_ns[event.replica] = event.time_ns
 
@@ -91,8 +92,15 @@ class Availability(Check):
         """Back from where it was."""
         if event.replica not in self._draining | set(self._down_ns):
             raise self._of(event, "comes back without having been away")
+        if event.replica in self._draining and self._empty(event.replica):
+            raise self._of(event, "has drained and did not go off")
         self._draining.discard(event.replica)
         self._down_ns.pop(event.replica, None)
+
+    def _empty(self, replica: int) -> bool:
+        """Whether nobody is there or on the way."""
+        coming = replica in self._on_way.values()
+        return not coming and not self.book.replicas[replica].present
 
     def retried(self, event: Retried) -> None:
         """At once, or when it does not get there."""

@@ -61,7 +61,7 @@ TRANSITIONS: Mapping[Phase, tuple[Phase, ...]] = MappingProxyType(
 )
 """What may follow what; from decoding back to waiting is preemption, and from parked to
 arrived the KV cache goes from one replica to another. Whoever is lost with a replica,
-or finds none that takes requests, is stranded at the client until it is sent (again)."""
+or finds none that takes requests, is stranded at the client until it is sent."""
 
 
 @dataclass(slots=True)

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import sim.shell.replica as replica_module
 from sim.checks import run_checker
+from sim.config_file import load_config
 from sim.engine import Engine
 from sim.errors import ConfigError
 from sim.events import Event
 from sim.outages import OffSpan, Outage, Outages
 from sim.queues import QUEUES
 from sim.routers import ROUTERS
+from sim.runner import prepare, run_config
 from sim.schedulers import SCHEDULERS
 from sim.shell.cluster import Cluster, ClusterRun
+from sim.step_parts import PARTS
 from tests.sim.pricing import QUICK, Scenario, limits, requests, scenarios, scheduler_of
 from tests.sim.test_disaggregation import tokens_of
 from tests.sim.test_fast_forward import ManyPricer, assert_same
+from workloads.outages import draw_outages
 
 
 class Tape:
@@ -134,7 +140,9 @@ def test_requests_wait_at_the_client_while_nobody_serves() -> None:
     0 has two tokens of 3 at 610 - it fails before. Latencies count from the arrivals.
     """
     work = requests((0, 100, 3), (900, 50, 1))
-    run = suffered("orca", Scenario(work, limits()), outages(1, (0, "failure", 600, 2000)))
+    run = suffered(
+        "orca", Scenario(work, limits()), outages(1, (0, "failure", 600, 2000))
+    )
     # 100 + 4 x 150 ns for both prompts
     assert tokens_of(run) == [[2700, 2810, 2920], [2700]]
     assert [r.arrival_ns for r in run.records] == [0, 900]
@@ -222,3 +230,86 @@ def test_random_outages_lose_nobody_and_fast_forward_is_the_same(
             assert len(tokens) == record.output_tokens
             assert tokens == sorted(set(tokens))
     assert sum(r.retries for r in slow.records) == len(slow.fleet.lost)
+
+
+@pytest.mark.parametrize(("mtbf_ns", "repair_ns"), [(1000, 500), (300, 50)])
+def test_time_to_finish_is_that_of_preemptive_repeat(
+    mtbf_ns: int, repair_ns: int
+) -> None:
+    """Gaver ("A waiting line with interrupted service", 1962), one customer.
+
+    Work S that starts over at every failure, which come at rate f while it runs, with
+    mean repair r: E[T] = (exp(f S) - 1) (1 / f + r). S = 500 ns, the replica is up
+    first; 400 seeds, in 4 standard errors.
+    """
+    work, took = requests((0, 100, 1)), []
+    for seed in range(400):
+        away = draw_outages(seed, 1, mtbf_ns / 1e9, repair_ns / 1e9)
+        run = suffered("orca", Scenario(work, limits()), away)
+        took.append(run.records[0].finish_ns)
+    expected = (np.exp(500 / mtbf_ns) - 1) * (mtbf_ns + repair_ns)
+    assert abs(np.mean(took) - expected) < 4 * np.std(took) / 20
+
+
+SMALL = (
+    *("workload.num_requests=60", "workload.request_rate=4.0"),
+    *("parallel.replicas=2", "cluster.gpus_per_node=4"),
+)
+
+
+@pytest.mark.parametrize("scheduler", ["layered-prefill", "chunked-prefill"])
+def test_a_whole_run_with_outages(tmp_path: Path, scheduler: str) -> None:
+    """Files, sums and laws agree; kernels of lost attempts add up to their iterations.
+
+    The time in which a drained replica is off is not paid for.
+    """
+    path = tmp_path / "outages.csv"
+    path.write_text(
+        "replica,kind,start_s,end_s\n0,failure,4,7\n1,failure,5.5,6\n1,drain,8,100\n"
+    )
+    config = load_config(
+        None, (*SMALL, f"cluster.outages={path}", f"engine.scheduler={scheduler}")
+    )
+    result = run_config(config)
+    summary, requests_ = result.summary, result.requests
+    assert summary["completed"] == 60
+    assert summary["retries"] == requests_["retries"].sum() > 0
+    assert 1 < summary["mean_replicas_on"] < summary["mean_replicas_paid"] < 2
+    per_usd = summary["usd_per_million_output_tokens"]
+    usd = per_usd * summary["total_output_tokens"] / 1e6
+    paid = 2 * summary["mean_replicas_paid"] * summary["duration"] / 3600 * 2.5
+    assert usd == pytest.approx(paid)
+    steps = result.steps
+    parts = steps[[name for name in steps if name in {f"{p}_ns" for p in PARTS}]]
+    sums = parts.sum(axis=1).groupby([steps["replica"], steps["iteration"]]).sum()
+    firsts = steps.groupby(["replica", "iteration"])[["start_ns", "end_ns"]].first()
+    assert (sums == firsts["end_ns"] - firsts["start_ns"]).all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["cluster.mtbf_s=9.0"], "cluster.repair_s = none: must be set if and only if"),
+        (
+            ["cluster.repair_s=9.0"],
+            "cluster.repair_s = 9.0: must be set if and only if",
+        ),
+        (
+            ["cluster.mtbf_s=9.0", "cluster.repair_s=9.0", "cluster.outages=a.csv"],
+            "cluster.mtbf_s = 9.0: must be none with cluster.outages",
+        ),
+        (
+            ["cluster.outages=a.csv", "parallel.prefill_replicas=1", *SMALL],
+            "must be none with parallel.prefill_replicas",
+        ),
+    ],
+)
+def test_settings_that_do_not_fit_are_one_line(settings: list[str], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        load_config(None, settings)
+
+
+def test_a_missing_file_is_one_line() -> None:
+    config = load_config(None, [*SMALL, "cluster.outages=/nowhere/a.csv"])
+    with pytest.raises(ConfigError, match=r"/nowhere/a.csv: .*allowed: a CSV file"):
+        prepare(config)
