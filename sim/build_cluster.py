@@ -11,11 +11,12 @@ from sim.handover import Disaggregation
 from sim.outages import NO_OUTAGES, Outages
 from sim.queues import QUEUES
 from sim.routers import ROUTERS
+from sim.scaling import Scaling
 from sim.schedulers import SCHEDULERS, SchedulerOptions
 from sim.schedulers.pace import Pace
 from sim.shell.cluster import Cluster, Disaggregated
 from sim.step import StepPricer
-from sim.units import NS_PER_MS
+from sim.units import NS_PER_MS, ns_from_s
 from sim.view import EngineLimits
 from sim.what_if import what_if_pricer
 from workloads.outages import draw_outages, read_outages
@@ -70,7 +71,21 @@ def build_cluster(
         split=_split(config, machine),
     )
     cluster.suffer(outages_of(config))
+    if (scaling := _scaling(config)) is not None:
+        cluster.scale(scaling)
     return cluster
+
+
+def _scaling(config: Config) -> Scaling | None:
+    parallel = config.parallel
+    if parallel.min_replicas is None or parallel.startup_s is None:
+        return None
+    return Scaling(
+        parallel.min_replicas,
+        parallel.target_outstanding,
+        ns_from_s(parallel.startup_s),
+        ns_from_s(parallel.scale_down_delay_s),
+    )
 
 
 def outages_of(config: Config) -> Outages:

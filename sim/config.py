@@ -56,6 +56,7 @@ class Config(Section):
         _check_parallel(self)
         _check_pools(self.parallel)
         _check_outages(self)
+        _check_scaling(self)
         _check_engine(self.engine)
         _check_workload(self.workload)
         _check_moe(self)
@@ -200,6 +201,37 @@ def _check_outages(config: Config) -> None:
         raise ConfigKeyError(
             "cluster.mtbf_s", cluster.mtbf_s, "must be none with cluster.outages"
         )
+
+
+def _check_scaling(config: Config) -> None:
+    """An autoscaler knows how long a start takes, and has the replicas to itself."""
+    parallel, cluster = config.parallel, config.cluster
+    fewest = parallel.min_replicas
+    if (fewest is None) != (parallel.startup_s is None):
+        raise ConfigKeyError(
+            "parallel.startup_s",
+            parallel.startup_s,
+            "must be set if and only if parallel.min_replicas is",
+            ("parallel.min_replicas",),
+        )
+    if fewest is None:
+        return
+    if fewest > parallel.replicas:
+        raise ConfigKeyError(
+            "parallel.min_replicas",
+            fewest,
+            f"must be none or <= parallel.replicas ({parallel.replicas})",
+            ("parallel.replicas",),
+        )
+    for key, value in (
+        ("parallel.prefill_replicas", parallel.prefill_replicas),
+        ("cluster.outages", cluster.outages),
+        ("cluster.mtbf_s", cluster.mtbf_s),
+    ):
+        if value is not None:
+            raise ConfigKeyError(
+                "parallel.min_replicas", fewest, f"must be none with {key}", (key,)
+            )
 
 
 def _check_engine(engine: EngineConfig) -> None:

@@ -24,6 +24,7 @@ from sim.config_fields import (
     Scale,
     Seconds,
     Sigma,
+    StartupSeconds,
     Tokens,
     Usd,
     Watts,
@@ -141,6 +142,27 @@ class ParallelConfig(Section):
         default="round-robin",
         description="How requests are spread over replicas.",
         examples=["round-robin", "power-of-two-choices", "prefix-affinity"],
+    )
+
+    min_replicas: Annotated[Replicas | None, OrNone] = Field(
+        default=None,
+        description="Autoscaling: so many of the replicas are on at the start and "
+        "always, the others when load asks for them; none: all are on.",
+    )
+    target_outstanding: Count = Field(
+        default=100,
+        description="Autoscaling: outstanding requests per replica to aim for; the "
+        "default is Knative's concurrency target.",
+    )
+    startup_s: Annotated[StartupSeconds | None, OrNone] = Field(
+        default=None,
+        description="Autoscaling: seconds from the start of a replica until it takes "
+        "requests.",
+    )
+    scale_down_delay_s: StartupSeconds = Field(
+        default=300.0,
+        description="Autoscaling: a replica is drained when fewer have been wanted for "
+        "so many seconds; the default is that of Kubernetes' HPA.",
     )
 
     @property

@@ -250,6 +250,14 @@ class ReplicaDown:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplicaStarting:
+    """A replica that was off takes power again, and no requests yet."""
+
+    time_ns: int
+    replica: int
+
+
+@dataclass(frozen=True, slots=True)
 class ReplicaUp:
     """A replica takes requests again."""
 
@@ -303,6 +311,7 @@ Timed = (
     | IterationsCut
     | ReplicaDraining
     | ReplicaDown
+    | ReplicaStarting
     | ReplicaUp
     | Retried
     | Stranded

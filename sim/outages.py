@@ -74,10 +74,12 @@ class FleetLog:
     Attributes:
         off: Stretches without power of each replica, in order; or nothing.
         lost: Attempts that failures ended, as records without a finish.
+        starts: How often the autoscaler started one.
     """
 
     off: tuple[Sequence[OffSpan], ...] = ()
     lost: Sequence[RequestRecord] = ()
+    starts: int = 0
 
     def off_ns(self, horizon_ns: int) -> int:
         """Time without power before ``horizon_ns``, summed over replicas."""

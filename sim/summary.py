@@ -226,6 +226,7 @@ def _away(run: ClusterRun, table: RecordTable, off_ns: int) -> Summary:
     return {
         "replicas": len(run.logs),
         "retries": int(table.column("retries").sum()),
+        "replica_starts": run.fleet.starts,
         "mean_replicas_on": _ratio(on_ns, end_ns),
         "mean_replicas_paid": _paid_replicas(run),
     }

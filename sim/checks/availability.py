@@ -13,6 +13,7 @@ from sim.events import (
     Rejected,
     ReplicaDown,
     ReplicaDraining,
+    ReplicaStarting,
     ReplicaUp,
     Retried,
     RunEnded,
@@ -31,18 +32,23 @@ class Availability(Check):
         super().__init__(book)
         self._draining: set[int] = set()
         self._down_ns: dict[int, int] = {}
+        self._starting: set[int] = set()
         self._on_way: dict[int, int] = {}  # where to, by request
         self._stranded: set[int] = set()
 
     @property
     def _away(self) -> int:
-        return len(self._draining) + len(self._down_ns)
+        return len(self._draining) + len(self._down_ns) + len(self._starting)
+
+    def _is_away(self, replica: int) -> bool:
+        away = (self._draining, self._down_ns, self._starting)
+        return any(replica in which for which in away)
 
     def sent(self, event: Sent) -> None:
         """To a replica that takes requests."""
         self._stranded.discard(event.request_id)
         self._on_way[event.request_id] = event.replica
-        if event.replica in self._draining or event.replica in self._down_ns:
+        if self._is_away(event.replica):
             raise self._of(event, "is sent to a replica that is away")
 
     def delivered(self, event: Queued | Rejected) -> None:
@@ -69,12 +75,14 @@ class Availability(Check):
     def _works(
         self, event: Queued | Rejected | IterationStarted | IterationsEnded
     ) -> None:
+        if event.replica in self._starting:
+            raise self._of(event, "works before it has started")
         if event.replica in self._down_ns:
             raise self._of(event, f"is off since {self._down_ns[event.replica]} ns")
 
     def draining(self, event: ReplicaDraining) -> None:
         """From taking requests to finishing them."""
-        if event.replica in self._draining or event.replica in self._down_ns:
+        if self._is_away(event.replica):
             raise self._of(event, "drains although it is away")
         self._draining.add(event.replica)
 
@@ -88,13 +96,20 @@ class Availability(Check):
         self._draining.discard(event.replica)
         self._down_ns[event.replica] = event.time_ns
 
+    def starting(self, event: ReplicaStarting) -> None:
+        """On again, not yet there."""
+        if self._down_ns.pop(event.replica, None) is None:
+            raise self._of(event, "starts without having been off")
+        self._starting.add(event.replica)
+
     def up(self, event: ReplicaUp) -> None:
         """Back from where it was."""
-        if event.replica not in self._draining | set(self._down_ns):
+        if not self._is_away(event.replica):
             raise self._of(event, "comes back without having been away")
         if event.replica in self._draining and self._empty(event.replica):
             raise self._of(event, "has drained and did not go off")
         self._draining.discard(event.replica)
+        self._starting.discard(event.replica)
         self._down_ns.pop(event.replica, None)
 
     def _empty(self, replica: int) -> bool:

@@ -17,6 +17,7 @@ from sim.events import (
     Rejected,
     ReplicaDown,
     ReplicaDraining,
+    ReplicaStarting,
     ReplicaUp,
     Retried,
     RunEnded,
@@ -91,13 +92,14 @@ class ClockOrder(Check):
         | TransferEnded
         | Retried
         | Stranded
-        | ReplicaDraining,
+        | ReplicaDraining
+        | ReplicaStarting,
     ) -> None:
         """Sent, delivered or given back, before plans are made."""
         self._follows(event, _ARRIVAL, _FLEET)
 
     sent = queued = rejected = offered = transfer_ended = passed_on
-    retried = stranded = draining = passed_on
+    retried = stranded = draining = starting = passed_on
 
     def up(self, event: ReplicaUp) -> None:
         """After the iterations that end by then."""
@@ -247,12 +249,14 @@ class BusyTime(Check):
         self._occupied.discard(event.replica)
         self._off_since[event.replica] = event.time_ns
 
-    def up(self, event: ReplicaUp) -> None:
+    def up(self, event: ReplicaUp | ReplicaStarting) -> None:
         """Idle again, if it was off."""
         since = self._off_since.pop(event.replica, None)
         if since is not None:
             self._add(self._off_ns, event.replica, event.time_ns - since)
             self._empty(event.replica, event.time_ns)
+
+    starting = up
 
     def ended(self, event: IterationsEnded) -> None:
         """An engine without requests is idle."""

@@ -32,10 +32,12 @@ from sim.outages import FleetLog, Outages
 from sim.record_table import RecordTable
 from sim.request import Request, RequestRecord
 from sim.routers import Router
+from sim.scaling import Scaling
 from sim.shell.clock import Clock, Kind, Process
 from sim.shell.fleet import Fleet, FleetOutlets
 from sim.shell.pool import Pool
 from sim.shell.replica import Outlets, Replica
+from sim.shell.scaler import Scaler
 from sim.shell.transfers import Transfers
 from sim.step import StepPricer
 
@@ -122,6 +124,7 @@ class Cluster:
             for index, (engine, own) in enumerate(zip(engines, pricers, strict=True))
         ]
         self._fleet: Fleet | None = None
+        self._scaler: Scaler | None = None
         self._observer: Observer | None = None
 
     def suffer(self, outages: Outages) -> None:
@@ -132,9 +135,17 @@ class Cluster:
         when it was first sent, or would have been.
         """
         if outages:
-            hooks = FleetOutlets(self._take_back, self._send)
-            self._fleet = Fleet(self._clock, self._replicas, self._pool, hooks)
+            self._fleet = self._make_fleet()
             self._fleet.suffer(outages)
+
+    def scale(self, scaling: Scaling) -> None:
+        """Let an autoscaler start and drain replicas; not with outages or ``split``."""
+        self._fleet = self._make_fleet()
+        self._scaler = Scaler(self._clock, self._fleet, scaling)
+
+    def _make_fleet(self) -> Fleet:
+        hooks = FleetOutlets(self._take_back, self._send)
+        return Fleet(self._clock, self._replicas, self._pool, hooks)
 
     def run(
         self,
@@ -170,8 +181,13 @@ class Cluster:
                 "the run would pass 2**63 ns (292 years) of simulated time: the load"
                 " is too large, or the machine is scaled too low"
             ) from error
-        off = () if self._fleet is None else self._fleet.off_spans()
-        return ClusterRun(records, logs, FleetLog(off, self._lost))
+        return ClusterRun(records, logs, self._fleet_log())
+
+    def _fleet_log(self) -> FleetLog:
+        fleet = self._fleet
+        if fleet is None:
+            return FleetLog()
+        return FleetLog(fleet.off_spans(), self._lost, fleet.starts)
 
     def _run_clock(self, requests: int) -> None:
         """Until nothing is left to happen, or to happen to requests."""
@@ -179,6 +195,8 @@ class Cluster:
             self._clock.run()
         elif requests:
             self._to_come, self._all_done = requests, self._clock.event()
+            if self._scaler is not None:
+                self._scaler.begin()
             self._clock.run(until=self._all_done)
 
     def _observe(self, observer: Observer | None, requests: Sequence[Request]) -> None:
@@ -238,6 +256,8 @@ class Cluster:
             self._clock.process(self._deliver_later(record))
         else:
             self._deliver(record)
+        if self._scaler is not None:
+            self._scaler.see(self._pool.total)
 
     def _tell(self, event: Event) -> None:
         if self._observer is not None:
@@ -298,6 +318,8 @@ class Cluster:
     def _count_down(self, fleet: Fleet, replica: int) -> None:
         """A request is done; the run is when all are."""
         fleet.left(replica)
+        if self._scaler is not None:
+            self._scaler.see(self._pool.total)
         self._to_come -= 1
         if not self._to_come:
             self._all_done.succeed()

@@ -12,6 +12,7 @@ from sim.events import (
     Observer,
     ReplicaDown,
     ReplicaDraining,
+    ReplicaStarting,
     ReplicaUp,
     engine_state,
 )
@@ -26,6 +27,7 @@ class _Mode(Enum):
     UP = auto()
     DRAINING = auto()
     DOWN = auto()
+    STARTING = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,8 @@ class Fleet:
 
     Attributes:
         off: Stretches in which each replica took no power, but for the present one.
+        starts: How often one was started.
+        on_up: Is called when a replica that was started takes requests.
         observer: Is told of every change, or None.
     """
 
@@ -73,7 +77,24 @@ class Fleet:
         self._modes = [_Mode.UP] * len(replicas)
         self._down: dict[int, tuple[int, bool]] = {}  # since when, whether paid for
         self.off: list[list[OffSpan]] = [[] for _ in replicas]
+        self.starts = 0
+        self.on_up: Callable[[], None] = lambda: None
         self.observer: Observer | None = None
+
+    @property
+    def size(self) -> int:
+        """All replicas there are."""
+        return len(self._modes)
+
+    @property
+    def up(self) -> int:
+        """Replicas that take requests."""
+        return self._modes.count(_Mode.UP)
+
+    @property
+    def coming(self) -> int:
+        """Replicas that take requests or are starting."""
+        return self.up + self._modes.count(_Mode.STARTING)
 
     def suffer(self, outages: Outages) -> None:
         """Let outages happen at their times."""
@@ -115,6 +136,28 @@ class Fleet:
                 " requests are still not done; allowed: failures rarer than that"
             )
 
+    def drain_one(self) -> None:
+        """Drain the replica with the fewest requests, the highest index on ties."""
+        up = [k for k, mode in enumerate(self._modes) if mode is _Mode.UP]
+        self.drain(min(up, key=lambda k: (self._pool.outstanding(k), -k)))
+
+    def start_one(self, startup_ns: int) -> None:
+        """Take back a replica that drains, or start one that is off."""
+        if _Mode.DRAINING in self._modes:
+            self.bring_up(self._modes.index(_Mode.DRAINING))
+            return
+        replica = self._modes.index(_Mode.DOWN)
+        self._switch_on(replica)
+        self._modes[replica] = _Mode.STARTING
+        self.starts += 1
+        self._tell(ReplicaStarting(self._clock.now_ns, replica))
+        self._clock.process(self._start(replica, startup_ns))
+
+    def _start(self, replica: int, startup_ns: int) -> Process:
+        yield self._clock.after(startup_ns, Kind.FLEET, replica)
+        self.bring_up(replica)
+        self.on_up()
+
     def _fail(self, replica: int) -> None:
         lost = self._replicas[replica].reset()
         self._go_down(replica, failed=True)
@@ -137,13 +180,15 @@ class Fleet:
 
     def bring_up(self, replica: int) -> None:
         """Take requests again."""
-        now_ns = self._clock.now_ns
+        self._switch_on(replica)
+        self._set(replica, _Mode.UP)
+        self._tell(ReplicaUp(self._clock.now_ns, replica))
+        self._outlets.opened()
+
+    def _switch_on(self, replica: int) -> None:
         if replica in self._down:
             since_ns, paid = self._down.pop(replica)
-            self.off[replica].append(OffSpan(since_ns, now_ns, paid))
-        self._set(replica, _Mode.UP)
-        self._tell(ReplicaUp(now_ns, replica))
-        self._outlets.opened()
+            self.off[replica].append(OffSpan(since_ns, self._clock.now_ns, paid))
 
     def _set(self, replica: int, mode: _Mode) -> None:
         self._modes[replica] = mode

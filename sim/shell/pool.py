@@ -34,6 +34,11 @@ class Pool:
         everybody = len(positions) == len(self._requests)
         self._open = None if everybody else positions
 
+    @property
+    def total(self) -> int:
+        """Requests in progress on all replicas or on their way."""
+        return sum(self._requests)
+
     def outstanding(self, replica: int) -> int:
         """Requests that a replica has in progress or on their way to it."""
         return self._requests[replica - self._first]

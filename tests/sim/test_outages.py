@@ -21,6 +21,7 @@ from sim.outages import OffSpan, Outage, Outages
 from sim.queues import QUEUES
 from sim.routers import ROUTERS
 from sim.runner import prepare, run_config
+from sim.scaling import Scaling
 from sim.schedulers import SCHEDULERS
 from sim.shell.cluster import Cluster, ClusterRun
 from sim.step_parts import PARTS
@@ -59,6 +60,7 @@ def suffered(
     frontend_ns: int = 0,
     fast: bool = True,
     tape: Tape | None = None,
+    scaling: Scaling | None = None,
 ) -> ClusterRun:
     """Serve a scenario while replicas come and go."""
     engines = [
@@ -81,6 +83,8 @@ def suffered(
         fast_forward=fast,
     )
     cluster.suffer(away)
+    if scaling is not None:
+        cluster.scale(scaling)
     return cluster.run(case.requests, observer=tape or Tape())
 
 
