@@ -59,8 +59,7 @@ class Engine:
     ) -> None:
         self.scheduler = scheduler
         self.limits = limits
-        self.num_blocks = num_blocks
-        self.free_blocks = num_blocks
+        self.num_blocks = self.free_blocks = num_blocks
         fcfs = FirstComeFirstServed()
         self.waiting: WaitingQueue = fcfs if waiting is None else waiting
         self.prefilling: dict[int, PrefillState] = {}
@@ -335,8 +334,7 @@ class Engine:
         request_id = record.request.id
         self._free(request_id, stored)
         record.finish_ns = end_ns
-        del self._records[request_id]
-        del self._emitted[request_id]
+        del self._records[request_id], self._emitted[request_id]
         return record
 
     def reset(self) -> list[RequestRecord]:
@@ -351,26 +349,21 @@ class Engine:
             self.cache = PrefixCache(self.limits.block_size)
         self.free_blocks = self.num_blocks
         self.waiting.clear()
-        for kept in (self.prefilling, self._records, self._emitted, self._first_ns):
+        for kept in (self._records, self._emitted, self._first_ns, self._decoding_of):
             kept.clear()
-        self._decoding_of.clear()
+        self.prefilling.clear()
         return lost
 
     def parked_handover(self, request_id: int, source: int) -> Handover:
         """A parked request as replica ``source`` offers it to another one."""
-        return Handover(
-            self._records[request_id],
-            self.parked[request_id],
-            self._first_ns[request_id],
-            source,
-        )
+        tokens, first_ns = self.parked[request_id], self._first_ns[request_id]
+        return Handover(self._records[request_id], tokens, first_ns, source)
 
     def release(self, request_id: int) -> None:
         """Forget a parked request, whose KV cache has arrived elsewhere."""
         self._free(request_id, self.parked.pop(request_id))
-        del self._records[request_id]
-        del self._emitted[request_id]
-        del self._first_ns[request_id]
+        for kept in (self._records, self._emitted, self._first_ns):
+            del kept[request_id]
 
     def pull(self) -> Handover | None:
         """Take slot and blocks for the next offered request, or None if they are short.

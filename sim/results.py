@@ -214,7 +214,8 @@ def replayable(config: Config, directory: Path) -> Iterator[None]:
 def _traced(result: RunResult, steps: pd.DataFrame, run: ClusterRun) -> TracedRun:
     config, summary = result.config, result.summary
     busy_ns = sum(int(log.totals["duration_ns"]) for log in run.logs)
-    idle_ns = len(run.logs) * run_end_ns(run.logs) - busy_ns
+    end_ns = run_end_ns(run.logs)
+    idle_ns = len(run.logs) * end_ns - busy_ns - run.fleet.off_ns(end_ns)
     return TracedRun(
         title=f"{summary['scheduler']}, {summary['model_id']}",
         ranks=summary["num_gpus"] // config.parallel.replicas,
@@ -223,6 +224,11 @@ def _traced(result: RunResult, steps: pd.DataFrame, run: ClusterRun) -> TracedRu
         steps=steps,
         iterations=result.iterations,
         requests=result.requests,
+        off=frozenset(
+            (replica, *span.within_ns(end_ns))
+            for replica, spans in enumerate(run.fleet.off)
+            for span in spans
+        ),
     )
 
 

@@ -20,7 +20,7 @@ from sim.events import Event
 from sim.outages import OffSpan, Outage, Outages
 from sim.queues import QUEUES
 from sim.routers import ROUTERS
-from sim.runner import prepare, run_config
+from sim.runner import prepare, run_config, run_prepared
 from sim.scaling import Scaling
 from sim.schedulers import SCHEDULERS
 from sim.shell.cluster import Cluster, ClusterRun
@@ -317,3 +317,20 @@ def test_a_missing_file_is_one_line() -> None:
     config = load_config(None, [*SMALL, "cluster.outages=/nowhere/a.csv"])
     with pytest.raises(ConfigError, match=r"/nowhere/a.csv: .*allowed: a CSV file"):
         prepare(config)
+
+
+def test_a_trace_shows_no_power_while_a_replica_is_off(tmp_path: Path) -> None:
+    """From the failure at 4 s to the repair at 7 s: 0 W, then that of idle GPUs."""
+    path = tmp_path / "outages.csv"
+    path.write_text("replica,kind,start_s,end_s\n0,failure,4,7\n")
+    config = load_config(None, (*SMALL, f"cluster.outages={path}"))
+    trace = run_prepared(prepare(config), trace=True).trace
+    assert trace is not None
+    power = {
+        e["ts"]: e["args"]["power_w"]
+        for e in trace["traceEvents"]
+        if e["ph"] == "C" and e["name"] == "power_w" and e["pid"] == 2
+    }
+    assert power[4e6] == 0
+    assert [w for ts, w in power.items() if 4e6 < ts < 7e6] == []
+    assert 100 < power[7e6] < 500  # two idle H100 with their contexts
