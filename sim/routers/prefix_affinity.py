@@ -43,8 +43,8 @@ class PrefixAffinity:
 
     def route(self, loads: Loads) -> int:
         """Index of the replica."""
-        if loads.open is not None:
-            self._seen = {k: m for k, m in self._seen.items() if k in loads.open}
+        if loads.takers is not None:
+            self._seen = {k: m for k, m in self._seen.items() if k in loads.takers}
         chosen = self._choose(loads)
         if loads.prompt.segments:
             memory = self._seen.setdefault(chosen, _Memory(self._most))

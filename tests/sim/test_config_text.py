@@ -20,7 +20,7 @@ def printable(prefix: str = "") -> st.SearchStrategy[str]:
     return st.text(min_size=1).filter(str.isprintable).map(lambda text: prefix + text)
 
 
-PATHS = ("path", "name", "data_dir", "profile")
+PATHS = ("path", "name", "data_dir", "profile", "outages")
 
 
 def table_of(schema: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
@@ -157,6 +157,8 @@ def test_the_schema_knows_what_may_be_switched_off() -> None:
         *("model.num_experts", "model.top_k", "cluster.power_cap_w"),
         *(f"engine.{name}" for name in ("max_num_batched_tokens", "kv_cache_tokens")),
         *("engine.tbt_target_ms", "parallel.prefill_replicas"),
+        *(f"cluster.{name}" for name in ("outages", "mtbf_s", "repair_s")),
+        *(f"parallel.{name}" for name in ("min_replicas", "startup_s")),
         *(f"moe.{name}" for name in ("prompt_skew", "decode_skew")),
         *(f"moe.{name}" for name in ("statistics", "affinity", "topic_period_s")),
         *("moe.placement", "moe.fit_statistics", "moe.rebalance_interval"),
