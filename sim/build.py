@@ -14,7 +14,7 @@ from calibration.kernels.expert_parallel import ExpertParallelLayers
 from calibration.kernels.model_kernels import Deployment, ModelKernels
 from calibration.kernels.roofline_file import roofline_file
 from calibration.kernels.what_if import MachineScale
-from calibration.links import kv_links
+from calibration.links import kv_links, pipeline_links
 from calibration.memory import kv_cache_tokens
 from calibration.model_shape import ModelShape
 from calibration.model_work import model_work
@@ -24,12 +24,14 @@ from calibration.tables import DATA_DIR, KernelTables, load_tables
 from sim.attention_ranks import AttentionRanks
 from sim.build_rebalance import fresh_pricer, placed_experts
 from sim.config import Config, check_names
+from sim.config_pipeline import micro_batches, stages_per_node
 from sim.energy import PowerModel
 from sim.errors import ConfigError
 from sim.expert_loads import ExpertLoads
 from sim.handover import KvLinks
 from sim.input_file import read_bytes
 from sim.model_work import ModelWork
+from sim.pipeline_cost import Pipeline, PipelineCostModel
 from sim.placed_parts import PlacedStepParts
 from sim.placed_rows import PlacedRowCosts
 from sim.placement import PLACEMENTS
@@ -58,7 +60,8 @@ class Machine:
         kv_dtype: KV cache format.
         kernels: Kernel times of the model on one GPU.
         pricer: Prices plans.
-        parts: Splits the time of a plan into its kernels.
+        parts: Splits the time of a plan into its kernels; None for a pipeline, and
+            where experts move.
         work: Bytes and FLOPs of the model.
         coverage: Experts touched by a batch; None for dense models.
         power: Board power of a replica.
@@ -80,7 +83,7 @@ class Machine:
     dtype: str
     kv_dtype: str
     kernels: ModelKernels
-    pricer: StepCostModel
+    pricer: StepCostModel | PipelineCostModel
     parts: StepParts | None
     work: ModelWork
     coverage: ExpertCoverage | None
@@ -188,7 +191,7 @@ def build_machine(config: Config, profile: EngineProfile | None = None) -> Machi
     tables = _tables(config, device, profile)
     deployment = _deployment(config, shape, dtype, kv_dtype)
     kernels = _kernels(config, tables, device, deployment, profile)
-    power = _power(device, dtype, deployment.gpus)
+    power = _power(device, dtype, deployment.replica_gpus)
     skew = _skew(config, shape)
     placed = placed_experts(config, kernels, tables, device, deployment, skew)
     ingredients: _Ingredients = {
@@ -210,8 +213,9 @@ def build_machine(config: Config, profile: EngineProfile | None = None) -> Machi
     def pricer_of(layers: ExpertParallelLayers | None) -> StepCostModel:
         return StepCostModel(experts=layers, power=power, **ingredients)
 
-    pricer = pricer_of(None if placed is None else placed.layers)
+    plain = pricer_of(None if placed is None else placed.layers)
     fresh = fresh_pricer(config, placed, pricer_of, power)
+    pipelined = deployment.pp > 1
     return Machine(
         model=shape,
         deployment=deployment,
@@ -220,8 +224,12 @@ def build_machine(config: Config, profile: EngineProfile | None = None) -> Machi
         dtype=dtype,
         kv_dtype=kv_dtype,
         kernels=kernels,
-        pricer=pricer,
-        parts=_parts(pricer, ingredients) if fresh is None else None,
+        pricer=(
+            _pipelined(config, device, deployment, ingredients, power)
+            if pipelined
+            else plain
+        ),
+        parts=(None if pipelined or fresh is not None else _parts(plain, ingredients)),
         work=ingredients["work"],
         coverage=ingredients["coverage"],
         power=power,
@@ -263,6 +271,42 @@ def _deployment(
         dp=parallel.data_parallel_size,
         expert_copies=1.0 + config.moe.redundant_experts / max(shape.num_experts, 1),
         contexts_everywhere=config.moe.communication == "context_coherent",
+        pp=parallel.pipeline_parallel_size,
+    )
+
+
+def _pipelined(
+    config: Config,
+    device: Gpu,
+    deployment: Deployment,
+    ingredients: _Ingredients,
+    power: PowerModel,
+) -> PipelineCostModel:
+    """The price of an iteration on the stages of a pipeline."""
+    kernels = ingredients["kernels"]
+    links = pipeline_links(
+        device,
+        deployment.model,
+        kernels.gather_hidden,
+        tp=deployment.tp,
+        stages_per_node=stages_per_node(config.parallel, config.cluster.gpus_per_node),
+        scale=config.cluster.link_bandwidth_scale,
+    )
+    pipeline = Pipeline(
+        stages=deployment.stages,
+        links=links,
+        micro_batches=micro_batches(config.parallel, config.engine),
+        budget=config.engine.token_budget,
+    )
+    return PipelineCostModel(
+        kernels=kernels,
+        coverage=ingredients["coverage"],
+        work=ingredients["work"],
+        host=ingredients["host"],
+        padded=ingredients["padded"],
+        power=power,
+        pipeline=pipeline,
+        kernel_factor=ingredients["kernel_factor"],
     )
 
 
@@ -332,8 +376,9 @@ def _num_blocks(config: Config, device: Gpu, deployment: Deployment) -> int:
     if blocks * engine.block_size < engine.max_model_len:
         raise ConfigError(
             f"engine.max_model_len = {engine.max_model_len}: the KV cache beside"
-            f" {deployment.model.name} on {deployment.tp} x {device.name} does not fit"
-            f" one such request: it holds {blocks} blocks of {engine.block_size} tokens"
+            f" {deployment.model.name} on {deployment.tp * deployment.pp} x"
+            f" {device.name} does not fit one such request: it holds {blocks} blocks"
+            f" of {engine.block_size} tokens"
         )
     return blocks
 
