@@ -14,7 +14,7 @@ from calibration.kernels.expert_parallel import ExpertParallelLayers
 from calibration.kernels.model_kernels import Deployment, ModelKernels
 from calibration.kernels.roofline_file import roofline_file
 from calibration.kernels.what_if import MachineScale
-from calibration.links import kv_links, pipeline_links
+from calibration.links import kv_links
 from calibration.memory import kv_cache_tokens
 from calibration.model_shape import ModelShape
 from calibration.model_work import model_work
@@ -22,16 +22,16 @@ from calibration.models import model
 from calibration.pack_format import sha256
 from calibration.tables import DATA_DIR, KernelTables, load_tables
 from sim.attention_ranks import AttentionRanks
+from sim.build_pipeline import pipeline_of
 from sim.build_rebalance import fresh_pricer, placed_experts
 from sim.config import Config, check_names
-from sim.config_pipeline import micro_batches, stages_per_node
 from sim.energy import PowerModel
 from sim.errors import ConfigError
 from sim.expert_loads import ExpertLoads
 from sim.handover import KvLinks
 from sim.input_file import read_bytes
 from sim.model_work import ModelWork
-from sim.pipeline_cost import Pipeline, PipelineCostModel
+from sim.pipeline_cost import PipelineCostModel
 from sim.placed_parts import PlacedStepParts
 from sim.placed_rows import PlacedRowCosts
 from sim.placement import PLACEMENTS
@@ -213,9 +213,13 @@ def build_machine(config: Config, profile: EngineProfile | None = None) -> Machi
     def pricer_of(layers: ExpertParallelLayers | None) -> StepCostModel:
         return StepCostModel(experts=layers, power=power, **ingredients)
 
+    def pipelined() -> PipelineCostModel:
+        pipeline = pipeline_of(config, device, deployment, kernels.gather_hidden)
+        return PipelineCostModel(pipeline=pipeline, power=power, **ingredients)
+
     plain = pricer_of(None if placed is None else placed.layers)
     fresh = fresh_pricer(config, placed, pricer_of, power)
-    pipelined = deployment.pp > 1
+    whole = deployment.pp == 1
     return Machine(
         model=shape,
         deployment=deployment,
@@ -224,12 +228,8 @@ def build_machine(config: Config, profile: EngineProfile | None = None) -> Machi
         dtype=dtype,
         kv_dtype=kv_dtype,
         kernels=kernels,
-        pricer=(
-            _pipelined(config, device, deployment, ingredients, power)
-            if pipelined
-            else plain
-        ),
-        parts=(None if pipelined or fresh is not None else _parts(plain, ingredients)),
+        pricer=plain if whole else pipelined(),
+        parts=_parts(plain, ingredients) if whole and fresh is None else None,
         work=ingredients["work"],
         coverage=ingredients["coverage"],
         power=power,
@@ -272,41 +272,6 @@ def _deployment(
         expert_copies=1.0 + config.moe.redundant_experts / max(shape.num_experts, 1),
         contexts_everywhere=config.moe.communication == "context_coherent",
         pp=parallel.pipeline_parallel_size,
-    )
-
-
-def _pipelined(
-    config: Config,
-    device: Gpu,
-    deployment: Deployment,
-    ingredients: _Ingredients,
-    power: PowerModel,
-) -> PipelineCostModel:
-    """The price of an iteration on the stages of a pipeline."""
-    kernels = ingredients["kernels"]
-    links = pipeline_links(
-        device,
-        deployment.model,
-        kernels.gather_hidden,
-        tp=deployment.tp,
-        stages_per_node=stages_per_node(config.parallel, config.cluster.gpus_per_node),
-        scale=config.cluster.link_bandwidth_scale,
-    )
-    pipeline = Pipeline(
-        stages=deployment.stages,
-        links=links,
-        micro_batches=micro_batches(config.parallel, config.engine),
-        budget=config.engine.token_budget,
-    )
-    return PipelineCostModel(
-        kernels=kernels,
-        coverage=ingredients["coverage"],
-        work=ingredients["work"],
-        host=ingredients["host"],
-        padded=ingredients["padded"],
-        power=power,
-        pipeline=pipeline,
-        kernel_factor=ingredients["kernel_factor"],
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sim.config_errors import ConfigKeyError
+from sim.config_errors import ConfigKeyError, value_text
 from sim.config_sections import EngineConfig, ParallelConfig
 
 _SIZE: Final = "parallel.pipeline_parallel_size"
@@ -33,7 +33,7 @@ def check_pipeline(parallel: ParallelConfig, engine: EngineConfig) -> None:
         ("engine.fidelity", engine.fidelity, "iteration"),
     ):
         if value != allowed:
-            must = "none" if allowed is None else allowed
+            must = "none" if allowed is None else value_text(allowed)
             raise ConfigKeyError(
                 key, value, f"must be {must} with {_SIZE} > 1", (_SIZE,)
             )

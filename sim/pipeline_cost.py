@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from sim.attention_cost import AttentionCosts
-from sim.attention_ranks import ONE_RANK
+from sim.attention_ranks import ONE_RANK, AttentionRanks
 from sim.energy import PowerModel
 from sim.kernel_times import KernelTimes
 from sim.micro_batches import MicroBatch, micro_batches
@@ -72,9 +72,10 @@ class PipelineCostModel:
         power: Energy of an iteration, of all GPUs.
         pipeline: Stages, links and micro-batches.
         kernel_factor: On every kernel time.
+        ranks: Data-parallel ranks of attention in a stage.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (what an iteration is made of)
         self,
         *,
         kernels: KernelTimes,
@@ -85,6 +86,7 @@ class PipelineCostModel:
         power: PowerModel,
         pipeline: Pipeline,
         kernel_factor: float = 1.0,
+        ranks: AttentionRanks = ONE_RANK,
     ) -> None:
         self._work = work
         self._host = host
@@ -100,11 +102,12 @@ class PipelineCostModel:
                     coverage=coverage,
                     work=work,
                     padded=padded,
+                    ranks=ranks,
                 ),
                 AttentionCosts(
                     kernels=kernels,
                     work=work,
-                    ranks=ONE_RANK,
+                    ranks=ranks,
                     layers=(stage.first, stage.last),
                 ),
             )

@@ -26,7 +26,6 @@ from sim.checks import run_checker
 from sim.checks.machine import check_schedule
 from sim.checks.results import Finished, check_result
 from sim.config import Config
-from sim.config_errors import ConfigKeyError
 from sim.errors import ConfigError
 from sim.machine.pricer import FidelityMeter
 from sim.memory import check_memory
@@ -109,12 +108,6 @@ def run_prepared(
 
 def _check_traceable(config: Config, machine: Machine) -> None:
     check_traceable(config)
-    if machine.deployment.pp > 1:
-        raise ConfigKeyError(
-            "parallel.pipeline_parallel_size",
-            machine.deployment.pp,
-            "must be 1 with --trace, which draws one stage",
-        )
     if machine.parts is None:
         raise ConfigError(
             "--trace: experts that move or topics that change leave no kernel split;"

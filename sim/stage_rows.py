@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from sim.attention_ranks import ONE_RANK
+from sim.attention_ranks import AttentionRanks
 from sim.kernel_times import KernelTimes, Timed
 from sim.model_work import ModelWork
 from sim.plan import LayerSpan, StepPlan
@@ -30,13 +30,14 @@ class StageRowCosts(RowCosts):
         coverage: Coverage | None,
         work: ModelWork,
         padded: Callable[[int], tuple[int, bool]],
+        ranks: AttentionRanks,
     ) -> None:
         super().__init__(
             kernels=kernels,
             coverage=coverage,
             work=work,
             padded=padded,
-            ranks=ONE_RANK,
+            ranks=ranks,
         )
         self._stage = stage
 
@@ -58,21 +59,22 @@ class StageRowCosts(RowCosts):
     def _head(self, plan: StepPlan, decoding: int) -> RowCost:
         """What of embedding, LM head and their collectives runs on this stage."""
         kernels, work, stage = self._kernels, self._work, self._stage
+        share = self._ranks.share
         rows = decoding + sum(chunk.tokens for chunk in plan.spans[0].prefill)
         logit_rows = decoding + sum(len(span.prefill) for span in plan.spans)
-        run, graph = self._padded(rows) if rows else (0, True)
+        run, graph = self._padded(share(rows)) if rows else (0, True)
         embedding, cost = kernels.embedding(run), _NOTHING
         if stage.embeds:
             reduce = kernels.all_reduce(run, graph=graph) if rows else Timed(0)
             cost = _end(embedding, reduce, 0, rows * work.all_reduce_bytes, 0)
         if stage.heads:
-            both = kernels.head(run, logit_rows)
+            both = kernels.head(run, share(logit_rows))
             head = Timed(
                 both.ns - embedding.ns, both.extrapolated_ns - embedding.extrapolated_ns
             )
             logits = _end(
                 head,
-                kernels.gather_logits(logit_rows),
+                kernels.gather_logits(share(logit_rows)),
                 work.head_weight_bytes,
                 logit_rows * work.gather_bytes,
                 logit_rows * work.head_flops,
