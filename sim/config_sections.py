@@ -17,6 +17,7 @@ from sim.config_fields import (
     Extra,
     Fraction,
     Gain,
+    MicroBatches,
     Milliseconds,
     Name,
     OrNone,
@@ -165,7 +166,7 @@ class EngineConfig(Section):
         f"usual: {CHUNK_TOKENS} for {CHUNKED_PREFILL}, {BATCH_TOKENS} for others. "
         "Under pipeline parallelism that of each micro-batch, as in vLLM.",
     )
-    num_micro_batches: Annotated[Count | None, OrNone] = Field(
+    num_micro_batches: Annotated[MicroBatches | None, OrNone] = Field(
         default=None,
         description="The most micro-batches in flight in a pipeline; none is one per "
         "stage, as in vLLM.",
