@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _MANY_EXTRAPOLATED: Final = 0.05
+_MOST_KNOBS: Final = 3
 
 
 def print_json(document: object) -> None:
@@ -64,9 +65,7 @@ def progress(what: str, total: int, *, quiet: bool) -> Iterator[Callable[[], Non
 
 def warn(summaries: Sequence[Summary]) -> None:
     """Say on stderr what a reader of the numbers must know."""
-    for knobs in dict.fromkeys(summary.get("what_if") for summary in summaries):
-        if knobs:
-            _warn(f"what-if, not a machine that was profiled: {knobs}")
+    warn_what_if(summary.get("what_if") for summary in summaries)
     shares = [summary["extrapolated_fraction"] or 0.0 for summary in summaries]
     if max(shares) > _MANY_EXTRAPOLATED:
         _warn(
@@ -76,6 +75,16 @@ def warn(summaries: Sequence[Summary]) -> None:
     if rejected := sum(summary["rejected"] for summary in summaries):
         sent = sum(summary["num_prompts"] for summary in summaries)
         _warn(f"{rejected} of {sent} requests were rejected; see requests.csv.gz")
+
+
+def warn_what_if(knobs: Iterable[str | None]) -> None:
+    """Say on stderr which machines are no profiled ones; ``knobs`` of each run."""
+    distinct = list(dict.fromkeys(text for text in knobs if text))
+    for text in distinct[:_MOST_KNOBS]:
+        _warn(f"what-if, not a machine that was profiled: {text}")
+    if len(distinct) > _MOST_KNOBS:
+        more = len(distinct) - _MOST_KNOBS
+        _warn(f"what-if: {more} more machines that were not profiled")
 
 
 def _warn(text: str) -> None:

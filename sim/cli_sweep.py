@@ -11,7 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from sim.cli_output import print_json, progress, records
+from sim.cli_output import print_json, progress, records, warn_what_if
 from sim.config_errors import clip
 from sim.studies.estimate import estimated_s
 from sim.studies.replications import MEANS_FILE
@@ -62,6 +62,8 @@ def sweep_command(
     with progress("points", len(todo), quiet=quiet) as one_more:
         result = sweep(plan, out, options, one_more)
     _warn_failed(result)
+    if "what_if" in result.points:
+        warn_what_if(result.points["what_if"].dropna())
     if as_json:
         print_json({"points": records(result.points)})
     elif not quiet:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Final, overload
 
@@ -40,7 +40,7 @@ class RecordTable(Sequence[RequestRecord]):
     after which changes to the object are not seen.
 
     Args:
-        requests: The workload; the record at k is that of request k, whose id is k.
+        requests: The workload; the record at k is that of request k.
     """
 
     def __init__(self, requests: Sequence[Request]) -> None:
@@ -49,7 +49,13 @@ class RecordTable(Sequence[RequestRecord]):
         self._columns = {
             name: array("q", [_number(getattr(_BLANK, name))]) * size for name in _DENSE
         }
-        self._open: dict[int, RequestRecord] = {}
+        # By id; a table of requests numbers them, and may be too long for a dict.
+        self._places: Mapping[int, int] | range = (
+            range(size)
+            if isinstance(requests, RequestTable)
+            else {request.id: place for place, request in enumerate(requests)}
+        )
+        self._open: dict[int, RequestRecord] = {}  # by place
         self._odd: dict[str, dict[int, Any]] = {name: {} for name in _SPARSE}
         self._runs = array("q")
         self._first_run = array("q", [0]) * size
@@ -67,11 +73,11 @@ class RecordTable(Sequence[RequestRecord]):
 
     def open(self, record: RequestRecord) -> None:
         """Take in a record, which will still change."""
-        self._open[record.request.id] = record
+        self._open[self._places[record.request.id]] = record
 
     def close(self, record: RequestRecord) -> None:
         """Keep an open record as it is now."""
-        position = record.request.id
+        position = self._places[record.request.id]
         del self._open[position]
         self._store(position, record)
 

@@ -26,22 +26,35 @@ def _parquet(monkeypatch: pytest.MonkeyPatch) -> None:
     use_parquet(monkeypatch)
 
 
-def test_the_same_wheels_give_the_same_bytes(tmp_path: Path) -> None:
-    wheels = write_wheels(tmp_path)
-    folders = tmp_path / "first", tmp_path / "second"
-    for folder in folders:
-        folder.mkdir()
-        build(*wheels, folder)
-    names = sorted(path.name for path in folders[0].iterdir())
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Packs of tiny wheels, built once; the wheels lie beside them."""
+    folder = tmp_path_factory.mktemp("packed")
+    with pytest.MonkeyPatch.context() as patch:
+        use_parquet(patch)
+        build(*write_wheels(folder), folder)
+    return folder
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Build the packs of vLLM on two GPUs only, which is quick."""
+    chosen = [c for c in SHIPPED if c.pack in {"h100_sxm", "a100_sxm"}]
+    assert len(chosen) == 2
+    monkeypatch.setattr("calibration.build_pack.SHIPPED", chosen)
+
+
+def test_the_same_wheels_give_the_same_bytes(packed: Path, tmp_path: Path) -> None:
+    names = sorted(path.name for path in packed.iterdir() if path.suffix != ".whl")
     assert names == sorted([*(f"{c.pack}.npz" for c in SHIPPED), "provenance.json"])
+    build(packed / CORE_WHEEL, packed / LEGACY_WHEEL, tmp_path)
     for name in names:
-        assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
+        assert (packed / name).read_bytes() == (tmp_path / name).read_bytes()
 
 
-def test_what_is_packed_is_what_the_wheel_says(tmp_path: Path) -> None:
+def test_what_is_packed_is_what_the_wheel_says(packed: Path) -> None:
     """Filters, the median of repeats, ms to ns, elements to bytes, renamed words."""
-    build(*write_wheels(tmp_path), tmp_path)
-    tables = load_tables("h100_sxm", tmp_path)
+    tables = load_tables("h100_sxm", packed)
     gemm = tables.select("gemm", dtype="bfloat16", n=64, k=32)
     assert gemm["m"].tolist() == [1, 2]
     assert gemm["latency_ns"].tolist() == [2000, 3000]
@@ -70,11 +83,10 @@ def test_what_is_packed_is_what_the_wheel_says(tmp_path: Path) -> None:
     assert tables.columns("nccl")["message_size"].tolist() == [512]
 
 
-def test_a_pack_of_another_framework_has_its_own_rows(tmp_path: Path) -> None:
+def test_a_pack_of_another_framework_has_its_own_rows(packed: Path) -> None:
     """SGLang's fp8 experts are the block-scaled ones; tables that are absent are not
     in the pack."""
-    build(*write_wheels(tmp_path), tmp_path)
-    tables = load_tables("h100_sxm", tmp_path, "sglang")
+    tables = load_tables("h100_sxm", packed, "sglang")
     assert (tables.pack, tables.framework) == ("h100_sxm.sglang", "sglang")
     assert tables.columns("moe")["dtype"].tolist() == ["bfloat16", "mxfp4"]
     assert not {"mla_prefill", "mla_bmm", "moe_untuned"} & set(tables.names)
@@ -82,10 +94,9 @@ def test_a_pack_of_another_framework_has_its_own_rows(tmp_path: Path) -> None:
     assert backends == ["eager", "eager", "graph", "graph"]
 
 
-def test_phases_of_one_row_become_rows(tmp_path: Path) -> None:
+def test_phases_of_one_row_become_rows(packed: Path) -> None:
     """DeepEP: transmission and notification add up, us to ns; only 20 SMs."""
-    build(*write_wheels(tmp_path), tmp_path)
-    tables = load_tables("h100_sxm", tmp_path, "deepep")
+    tables = load_tables("h100_sxm", packed, "deepep")
     for table, nodes, times in (
         ("deepep_normal", 1, [31_000, 25_000]),
         ("deepep_normal_nodes", 2, [31_000, 25_000]),
@@ -98,10 +109,9 @@ def test_phases_of_one_row_become_rows(tmp_path: Path) -> None:
         assert columns["latency_ns"].tolist() == times
 
 
-def test_all_reduce_of_tensorrt_llm_is_of_graphs(tmp_path: Path) -> None:
+def test_all_reduce_of_tensorrt_llm_is_of_graphs(packed: Path) -> None:
     """Its table does not name the launch; fp8 experts are there in both kinds."""
-    build(*write_wheels(tmp_path), tmp_path)
-    tables = load_tables("b200_sxm", tmp_path, "trtllm")
+    tables = load_tables("b200_sxm", packed, "trtllm")
     columns = tables.columns("custom_allreduce")
     assert columns["backend"].tolist() == ["graph", "graph"]
     assert columns["message_size"].tolist() == [256, 512]
@@ -109,10 +119,9 @@ def test_all_reduce_of_tensorrt_llm_is_of_graphs(tmp_path: Path) -> None:
     assert tables.version == "trtllm 1.3.0rc20"
 
 
-def test_provenance_counts_and_hashes(tmp_path: Path) -> None:
-    core, legacy = write_wheels(tmp_path)
-    build(core, legacy, tmp_path)
-    provenance = json.loads((tmp_path / "provenance.json").read_text())
+def test_provenance_counts_and_hashes(packed: Path) -> None:
+    core = packed / CORE_WHEEL
+    provenance = json.loads((packed / "provenance.json").read_text())
     assert provenance["schema"] == "calibration/2"
     entry = provenance["packs"]["h100_sxm"]["tables"]["gemm"]
     assert (entry["source_rows"], entry["rows"]) == (9, 2)
@@ -122,9 +131,10 @@ def test_provenance_counts_and_hashes(tmp_path: Path) -> None:
         member = archive.read(entry["member"])
     assert entry["member_sha256"] == pack_format.sha256(member)
     assert "2 repeated measurements merged by the median" in entry["modified"][2]
-    assert str(tmp_path) not in json.dumps(provenance)
+    assert str(packed) not in json.dumps(provenance)
 
 
+@pytest.mark.usefixtures("few")
 def test_a_table_without_windows_has_full_attention(tmp_path: Path) -> None:
     """The older A100 attention tables lack the column."""
 
@@ -172,6 +182,7 @@ def test_an_empty_wheel_is_refused(tmp_path: Path) -> None:
         build(*wheels, tmp_path)
 
 
+@pytest.mark.usefixtures("few")
 def test_the_command_line_prints_the_sizes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -208,6 +219,7 @@ def test_object_arrays_cannot_be_packed() -> None:
         pack_format.npz_bytes({"x": np.array([object()])})
 
 
+@pytest.mark.usefixtures("few")
 def test_downloaded_wheels_give_the_same_packs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -235,8 +247,10 @@ def test_downloaded_wheels_give_the_same_packs(
     given = tmp_path / "given"
     given.mkdir()
     build(*made, given)
-    for path in given.iterdir():
-        assert (out / path.name).read_bytes() == path.read_bytes()
+    names = {path.name for path in given.iterdir()}
+    assert names == {"a100_sxm.npz", "h100_sxm.npz", "provenance.json"}
+    for name in names:
+        assert (out / name).read_bytes() == (given / name).read_bytes()
 
 
 def test_a_failed_download_is_one_line(

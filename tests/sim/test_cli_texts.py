@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from sim.cli_capacity import _answer, _interval, _replicas_answer
+from sim.cli_output import warn_what_if
 from sim.cli_run import _warn_of_cut, p99_note
 from sim.cli_sweep import _duration, _print_plan
 from sim.statistics import Interval, mean_interval
@@ -43,6 +44,18 @@ def test_a_cut_trace_says_what_it_lacks(capfd: pytest.CaptureFixture[str]) -> No
     _warn_of_cut({"iterations_left_out": 7, "requests_left_out": 2})
     said = capfd.readouterr().err
     assert "leaves out the last 7 iterations and the last 2 requests" in said
+
+
+def test_machines_that_were_not_profiled_are_named_once_and_counted(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    warn_what_if([None, "HBM x 1.5", None, "HBM x 1.5", ""])
+    said = capfd.readouterr().err
+    assert said == "warning: what-if, not a machine that was profiled: HBM x 1.5\n"
+    warn_what_if(f"HBM x {k}" for k in range(2, 9))
+    *named, rest = capfd.readouterr().err.splitlines()
+    assert [line.rpartition(" ")[2] for line in named] == ["2", "3", "4"]
+    assert rest == "warning: what-if: 4 more machines that were not profiled"
 
 
 @pytest.mark.parametrize(

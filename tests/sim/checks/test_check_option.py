@@ -34,7 +34,10 @@ from tests.sim.test_cli import _digests, command
 LOAD = ("--set", "workload.num_requests=12", "--set", "workload.request_rate=2")
 
 
-@pytest.mark.parametrize("words", [("run",), ("compare", "--jobs", "2")])
+@pytest.mark.parametrize(
+    "words",
+    [("run",), pytest.param(("compare", "--jobs", "2"), marks=pytest.mark.long)],
+)
 def test_same_bytes_with_and_without(words: tuple[str, ...], tmp_path: Path) -> None:
     """Every file, in processes that nothing else tells to check."""
     for out, check in (("off", ()), ("on", ("--check",))):

@@ -123,6 +123,7 @@ def test_joint_keeps_affinity_and_balance_that_affinity_alone_loses(
     assert joint.metrics.affinity >= 0.80 * exflow.metrics.affinity
 
 
+@pytest.mark.long
 def test_joint_keeps_four_fifths_of_the_affinity_of_sampled_routing() -> None:
     """Routing as the router gives it; the preset's, above, is scaled to be more
     skewed."""

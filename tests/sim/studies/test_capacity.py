@@ -46,7 +46,9 @@ def service_s(config: Config) -> float:
     ("requests", "seeds", "half_width"),
     [(400, 4, 0.16), pytest.param(2000, 5, 0.08, marks=pytest.mark.long)],
 )
-@pytest.mark.parametrize("waiting", [0.5, 2.0])
+@pytest.mark.parametrize(
+    "waiting", [0.5, pytest.param(2.0, marks=pytest.mark.long)]
+)
 def test_a_single_server_has_the_capacity_of_pollaczek_and_khinchine(
     tmp_path: Path, waiting: float, requests: int, seeds: int, half_width: float
 ) -> None:
@@ -89,7 +91,7 @@ def test_it_reproduces_a_fine_grid_with_a_fifth_of_its_runs(tmp_path: Path) -> N
 
 def test_a_search_that_died_goes_on(tmp_path: Path) -> None:
     """The same runs are taken from the folder; bytes are the same."""
-    config = load_config(None, ["workload.num_requests=12", "slo.ttft_ms=1500.0"])
+    config = load_config(None, ["workload.num_requests=6", "slo.ttft_ms=1000.0"])
     first = find_capacity(config, Target(), tmp_path, QUICK)
     files = {p: p.read_bytes() for p in tmp_path.glob("*.csv")}
     for path in list(tmp_path.glob("points/*/point.json"))[::2]:

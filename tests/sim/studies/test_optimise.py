@@ -39,13 +39,13 @@ def test_same_command_same_points_and_goes_on(tmp_path: Path) -> None:
     """Whether it ran through, died half-way or on two workers; not at another seed."""
     pytest.importorskip("optuna", reason="needs the extra optimise")
     where = space(tmp_path)
-    whole = optimise(where, tmp_path / "a", search(20))
+    whole = optimise(where, tmp_path / "a", search(12))
     for path in list((tmp_path / "a/points").iterdir())[::3]:
         (path / "point.json").unlink()
-    pd.testing.assert_frame_equal(optimise(where, tmp_path / "a", search(20)), whole)
-    optimise(where, tmp_path / "b", search(20, jobs=2))
+    pd.testing.assert_frame_equal(optimise(where, tmp_path / "a", search(12)), whole)
+    optimise(where, tmp_path / "b", search(12, jobs=2))
     assert digests(tmp_path / "a") == digests(tmp_path / "b")
-    other = optimise(where, tmp_path / "c", search(20, seed=1))
+    other = optimise(where, tmp_path / "c", search(12, seed=1))
     assert set(other["key"]) != set(whole["key"])
 
 
