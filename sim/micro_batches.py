@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from sim.plan import LayerSpan, PrefillChunk, StepPlan
+from sim.step import Int64
+
+_Amount = TypeVar("_Amount", int, Int64)
 
 Pieces = Mapping[PrefillChunk, Mapping[int, PrefillChunk]]
 """Of every chunk, what of it is in which micro-batch."""
@@ -55,12 +58,20 @@ def micro_batches(
             continue
         spans = tuple(_part(span, index, pieces) for span in plan.spans)
         context = (
-            context_tokens * last // decoding - context_tokens * first // decoding
-            if decoding
-            else 0
+            context_share(context_tokens, decoding, first, last) if decoding else 0
         )
         parts.append(MicroBatch(spans, last - first, context))
     return parts
+
+
+def context_share(
+    context_tokens: _Amount, decoding: int, first: int, last: int
+) -> _Amount:
+    """Context of requests ``first`` to before ``last`` of ``decoding``, if all alike.
+
+    Shares of neighbours add up to that of both; so do arrays of contexts.
+    """
+    return context_tokens * last // decoding - context_tokens * first // decoding
 
 
 def _part(span: LayerSpan, index: int, pieces: Pieces) -> LayerSpan:

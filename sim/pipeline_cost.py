@@ -4,23 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from itertools import accumulate, pairwise
+from typing import Any, Final, NamedTuple, Protocol
+
+import numpy as np
 
 from sim.attention_cost import AttentionCosts
 from sim.attention_ranks import ONE_RANK, AttentionRanks
 from sim.energy import PowerModel
 from sim.kernel_times import KernelTimes
-from sim.micro_batches import MicroBatch, micro_batches
+from sim.micro_batches import MicroBatch, context_share, micro_batches
 from sim.model_work import ModelWork
 from sim.pipeline import period_ns
-from sim.plan import StepPlan
+from sim.plan import LayerSpan, StepPlan
 from sim.row_cost import Coverage
 from sim.stage_rows import StageRowCosts
 from sim.stages import Stage
-from sim.step import NUM_JOULES, StepCost
+from sim.step import NUM_JOULES, DecodeCosts, Int64, StepCost
 from sim.step_cost import HostTimes
 
 _NO_JOULES: Final = (0.0,) * NUM_JOULES
+_PARTS: Final = 4
+"""Counts after duration and wait that are parts of the duration, extrapolated ones."""
+_Counts = tuple[Any, ...]
+"""The integers of a :class:`StepCost`: int, or int64 over many rounds."""
+Grid = list[list[_Counts]]
+"""Counts of every micro-batch on every stage; durations are busy times there."""
 
 
 class StageLinks(Protocol):
@@ -50,6 +59,14 @@ class Pipeline:
     links: StageLinks
     micro_batches: int
     budget: int
+
+
+class _StageCosts(NamedTuple):
+    """Price lists of a stage."""
+
+    stage: Stage
+    rows: StageRowCosts
+    attention: AttentionCosts
 
 
 class PipelineCostModel:
@@ -93,8 +110,9 @@ class PipelineCostModel:
         self._power = power
         self._pipeline = pipeline
         self._factor = kernel_factor
+        self._decodes = StepPlan((LayerSpan(0, work.num_layers),))
         self._stages = [
-            (
+            _StageCosts(
                 stage,
                 StageRowCosts(
                     stage,
@@ -118,45 +136,73 @@ class PipelineCostModel:
         """Cost of ``plan`` for ``decoding`` rows that attend to ``context_tokens``."""
         parts = self._split(plan, decoding, context_tokens)
         cells, rows = self._cells(parts), self._sent(parts)
-        duration_ns = self._period_ns(parts, cells, rows, host=True)
-        return self._sum(cells, rows, duration_ns)
-
-    def _sum(
-        self,
-        cells: Sequence[Sequence[StepCost]],
-        rows: Sequence[Sequence[int]],
-        duration_ns: int,
-    ) -> StepCost:
-        """Cost of a round that takes ``duration_ns``."""
-        count, links = len(cells), self._pipeline.links
-        every = (cell for row in cells for cell in row)
-        sums = StepCost(*map(sum, zip(*every, strict=True)))
-        wait_ns = duration_ns - (sums.duration_ns - sums.wait_ns) // count
+        none = [0] * len(parts)
+        times = [self._gaps(parts), *([cell[0] for cell in row] for row in cells)]
+        duration_ns = period_ns(times, [none, *self._delays(rows), none])
+        cost = StepCost(*self._totals(cells, rows, duration_ns), *_NO_JOULES)
         energy = self._power.split(
             duration_ns=duration_ns,
-            wait_ns=wait_ns,
-            hbm_bytes=sums.hbm_bytes,
-            flops=sums.flops,
+            wait_ns=cost.wait_ns,
+            hbm_bytes=cost.hbm_bytes,
+            flops=cost.flops,
         )
-        return sums._replace(
-            duration_ns=duration_ns,
-            wait_ns=wait_ns,
-            extrapolated_ns=sums.extrapolated_ns // count,
-            extrapolated_experts_ns=sums.extrapolated_experts_ns // count,
-            extrapolated_attention_ns=sums.extrapolated_attention_ns // count,
-            extrapolated_head_ns=sums.extrapolated_head_ns // count,
-            link_bytes=sums.link_bytes + sum(map(links.send_bytes, map(sum, rows))),
+        return cost._replace(
             energy_run_j=energy.run_j,
             energy_wait_j=energy.wait_j,
             energy_hbm_j=energy.hbm_j,
             energy_flop_j=energy.flop_j,
         )
 
+    def price_decodes(
+        self, decoding: int, context_tokens: int, steps: int
+    ) -> DecodeCosts:
+        """Costs of ``steps`` rounds that only decode; attention alone changes."""
+        parts = self._split(self._decodes, decoding, context_tokens)
+        rows = self._sent(parts)
+        contexts = np.arange(
+            context_tokens, context_tokens + decoding * steps, decoding, dtype=np.int64
+        )
+        bounds = list(accumulate((part.decoding for part in parts), initial=0))
+        shares = [context_share(contexts, decoding, *ends) for ends in pairwise(bounds)]
+        cells = [
+            [self._decode_cell(at, *part) for part in zip(parts, shares, strict=True)]
+            for at in self._stages
+        ]
+        duration_ns = self._periods_ns(parts, cells, rows)
+        counts = self._totals(cells, rows, duration_ns)
+        return DecodeCosts(duration_ns=duration_ns, counts=counts, power=self._power)
+
+    def _periods_ns(
+        self,
+        parts: Sequence[MicroBatch],
+        cells: Grid,
+        rows: Sequence[Sequence[int]],
+    ) -> Int64:
+        """Durations of rounds; all but attention is the same in them."""
+        gaps, none = self._gaps(parts), [0] * len(parts)
+        delays = [none, *self._delays(rows), none]
+        times = np.array([[cell[0] for cell in row] for row in cells])
+        grids = np.moveaxis(times, -1, 0).tolist()
+        return np.array([period_ns([gaps, *grid], delays) for grid in grids], np.int64)
+
+    def _totals(
+        self, cells: Grid, rows: Sequence[Sequence[int]], duration_ns: int | Int64
+    ) -> _Counts:
+        """Counts of rounds that take ``duration_ns``."""
+        every = (cell for row in cells for cell in row)
+        busy_ns, waits_ns, *sums = (sum(column) for column in zip(*every, strict=True))
+        count, links = len(cells), self._pipeline.links
+        *moved, link_bytes, flops = sums[_PARTS:]
+        link_bytes = link_bytes + sum(map(links.send_bytes, map(sum, rows)))
+        wait_ns = duration_ns - (busy_ns - waits_ns) // count
+        parts = (ns // count for ns in sums[:_PARTS])
+        return (duration_ns, wait_ns, *parts, *moved, link_bytes, flops)
+
     def kernel_ns(self, plan: StepPlan, decoding: int, context_tokens: int) -> int:
         """Duration of ``plan`` without host overhead."""
         parts = self._split(plan, decoding, context_tokens)
-        cells, rows = self._cells(parts), self._sent(parts)
-        return self._period_ns(parts, cells, rows, host=False)
+        times = [[cell[0] for cell in row] for row in self._cells(parts)]
+        return period_ns(times, [*self._delays(self._sent(parts)), [0] * len(parts)])
 
     def _split(
         self, plan: StepPlan, decoding: int, context_tokens: int
@@ -171,41 +217,46 @@ class PipelineCostModel:
             budget=self._pipeline.budget,
         )
 
-    def _cells(self, parts: Sequence[MicroBatch]) -> list[list[StepCost]]:
+    def _cells(self, parts: Sequence[MicroBatch]) -> Grid:
         """Every micro-batch on every stage."""
-        return [
-            [self._cell(stage, rows, attention, part) for part in parts]
-            for stage, rows, attention in self._stages
-        ]
+        return [[self._cell(at, part) for part in parts] for at in self._stages]
 
-    def _cell(
-        self,
-        stage: Stage,
-        row_costs: StageRowCosts,
-        attention_costs: AttentionCosts,
-        part: MicroBatch,
-    ) -> StepCost:
-        """A micro-batch on a stage, but for energy."""
-        decoding, host, scaled = part.decoding, self._host, self._scaled
-        rows = row_costs.of(StepPlan(part.spans), decoding)
-        inside = StepPlan(stage.clip(part.spans))
-        attention = attention_costs.of(inside, decoding, part.context_tokens)
+    def _cell(self, at: _StageCosts, part: MicroBatch) -> _Counts:
+        inside = StepPlan(at.stage.clip(part.spans))
+        attention = at.attention.of(inside, part.decoding, part.context_tokens)
+        return self._counts(at, part, attention)
+
+    def _decode_cell(
+        self, at: _StageCosts, part: MicroBatch, contexts: Int64
+    ) -> _Counts:
+        """As :meth:`_cell`, in many rounds that only decode."""
+        many = at.attention.of_decodes(part.decoding, contexts)
+        outside = 0 if many.extrapolated_ns is None else many.extrapolated_ns
+        attention = (many.ns, outside, many.kv_bytes, 0, many.flops)
+        return self._counts(at, part, attention)
+
+    def _counts(
+        self, at: _StageCosts, part: MicroBatch, attention: tuple[Any, ...]
+    ) -> _Counts:
+        """Counts of a micro-batch on a stage; ``attention`` as :class:`Attention`."""
+        stage, host, scaled = at.stage, self._host, self._scaled
+        rows = at.rows.of(StepPlan(part.spans), part.decoding)
         busy_ns = stage.layers * host.per_layer_ns
-        busy_ns += stage.heads * decoding * host.per_sequence_ns
-        return StepCost(
-            scaled(rows.ns + attention.ns) + busy_ns,
+        busy_ns += stage.heads * part.decoding * host.per_sequence_ns
+        ns, outside, kv_bytes, activation_bytes, flops = attention
+        return (
+            scaled(rows.ns + ns) + busy_ns,
             scaled(rows.wait_ns),
-            scaled(rows.extrapolated_ns + attention.extrapolated_ns),
+            scaled(rows.extrapolated_ns + outside),
             scaled(rows.extrapolated_experts_ns),
-            scaled(attention.extrapolated_ns),
+            scaled(outside),
             scaled(rows.extrapolated_head_ns),
             rows.expert_weight_bytes,
             rows.other_weight_bytes,
-            attention.kv_bytes,
-            rows.activation_bytes + attention.activation_bytes,
+            kv_bytes,
+            rows.activation_bytes + activation_bytes,
             rows.link_bytes,
-            rows.flops + attention.flops,
-            *_NO_JOULES,
+            rows.flops + flops,
         )
 
     def _sent(self, parts: Sequence[MicroBatch]) -> list[list[int]]:
@@ -218,31 +269,26 @@ class PipelineCostModel:
             for stage in self._pipeline.stages[:-1]
         ]
 
-    def _period_ns(
-        self,
-        parts: Sequence[MicroBatch],
-        cells: Sequence[Sequence[StepCost]],
-        rows: Sequence[Sequence[int]],
-        *,
-        host: bool,
-    ) -> int:
-        """Duration of the round, with the host as a stage or without."""
-        links, none = self._pipeline.links, [0] * len(parts)
-        times = [[cell.duration_ns for cell in row] for row in cells]
-        delays = [
-            [links.send_ns(stage, n) if n else 0 for n in row]
+    def _gaps(self, parts: Sequence[MicroBatch]) -> list[int]:
+        """Host time of every micro-batch."""
+        gap_ns, layers = self._host.gap_ns, self._work.num_layers
+        return [gap_ns(part.spans, part.decoding, layers) for part in parts]
+
+    def _delays(self, rows: Sequence[Sequence[int]]) -> list[list[int]]:
+        """Time of every micro-batch from each stage to the next."""
+        send_ns = self._pipeline.links.send_ns
+        return [
+            [send_ns(stage, sent) if sent else 0 for sent in row]
             for stage, row in enumerate(rows)
         ]
-        delays.append(none)
-        if host:
-            layers = self._work.num_layers
-            gaps = [self._host.gap_ns(p.spans, p.decoding, layers) for p in parts]
-            times, delays = [gaps, *times], [none, *delays]
-        return period_ns(times, delays)
 
-    def _scaled(self, ns: int) -> int:
-        """Kernel time under the engine's factor."""
-        return ns if self._factor == 1.0 else round(ns * self._factor)
+    def _scaled(self, ns: Any) -> Any:
+        """Kernel time under the engine's factor; NumPy rounds as Python does."""
+        if self._factor == 1.0:
+            return ns
+        if isinstance(ns, int):
+            return round(ns * self._factor)
+        return np.rint(ns * self._factor).astype(np.int64)
 
 
 def _prompt_rows(part: MicroBatch, layer: int) -> int:

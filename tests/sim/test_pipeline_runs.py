@@ -23,10 +23,12 @@ from sim.config_errors import ConfigKeyError
 from sim.config_file import load_config
 from sim.errors import ConfigError
 from sim.memory import memory_of
+from sim.plan import LayerSpan, StepPlan
 from sim.runner import prepare, run_config
 from sim.schedulers import SCHEDULERS
 from sim.schedulers.layer_groups import layer_groups
 from sim.stages import pipeline_stages
+from sim.step import NUM_COUNTS, decode_joules
 from sim.studies.min_replicas import sized
 from tests.sim.pricing import QUICK, Scenario, scenarios, serve
 
@@ -130,6 +132,24 @@ def test_the_fullest_stage_decides_what_fits() -> None:
     fit = memory_of(at, machine)
     assert fit.weight_bytes == heaviest
     assert fit.kv_bytes == machine.num_blocks * 16 * 11 * 2 * 8 * 128 * 2
+
+
+@pytest.mark.parametrize("profile", ["vllm-0.24", "layered-prefill-v1"])
+@pytest.mark.parametrize("decoding", [1, 3, 40])
+def test_rounds_of_decodes_cost_what_each_costs_alone(
+    profile: str, decoding: int
+) -> None:
+    """Every amount of every round, joules too, bit by bit."""
+    machine = build_machine(config(PP2, {"calibration.profile": profile}))
+    plan = StepPlan((LayerSpan(0, machine.model.num_layers),))
+    first, steps = 1003 * decoding, 20
+    many = machine.pricer.price_decodes(decoding, first, steps)
+    joules = decode_joules([(many, steps)])
+    for i in range(steps):
+        one = machine.pricer.price(plan, decoding, first + i * decoding)
+        counts = [c if isinstance(c, int) else int(c[i]) for c in many.counts]
+        assert counts == list(one[:NUM_COUNTS])
+        assert joules[i].tolist() == list(one[NUM_COUNTS:])
 
 
 def test_a_run_says_how_layers_are_split(tmp_path: Path) -> None:

@@ -46,9 +46,7 @@ def service_s(config: Config) -> float:
     ("requests", "seeds", "half_width"),
     [(400, 4, 0.16), pytest.param(2000, 5, 0.08, marks=pytest.mark.long)],
 )
-@pytest.mark.parametrize(
-    "waiting", [0.5, pytest.param(2.0, marks=pytest.mark.long)]
-)
+@pytest.mark.parametrize("waiting", [0.5, pytest.param(2.0, marks=pytest.mark.long)])
 def test_a_single_server_has_the_capacity_of_pollaczek_and_khinchine(
     tmp_path: Path, waiting: float, requests: int, seeds: int, half_width: float
 ) -> None:
