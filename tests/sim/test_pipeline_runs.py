@@ -30,6 +30,7 @@ from sim.schedulers.layer_groups import layer_groups
 from sim.stages import pipeline_stages
 from sim.step import NUM_COUNTS, decode_joules
 from sim.studies.min_replicas import sized
+from sim.studies.worker import simulate
 from tests.sim.pricing import QUICK, Scenario, scenarios, serve
 
 PP2 = {"parallel.pipeline_parallel_size": 2, "cluster.gpus_per_node": 4}
@@ -150,6 +151,14 @@ def test_rounds_of_decodes_cost_what_each_costs_alone(
         counts = [c if isinstance(c, int) else int(c[i]) for c in many.counts]
         assert counts == list(one[:NUM_COUNTS])
         assert joules[i].tolist() == list(one[NUM_COUNTS:])
+
+
+def test_points_of_a_study_share_no_price_of_other_micro_batches() -> None:
+    """Machines that differ in the budget of a micro-batch only."""
+    for budget in (512, 4096):
+        few = {"workload.num_requests": 6}
+        at = config(PP2, few, {"engine.max_num_batched_tokens": budget})
+        assert simulate(at).summary == run_config(at).summary
 
 
 def test_a_run_says_how_layers_are_split(tmp_path: Path) -> None:
