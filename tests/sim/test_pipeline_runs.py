@@ -155,7 +155,7 @@ def test_rounds_of_decodes_cost_what_each_costs_alone(
 
 def test_points_of_a_study_share_no_price_of_other_micro_batches() -> None:
     """Machines that differ in the budget of a micro-batch only."""
-    for budget in (512, 4096):
+    for budget in (512, 16_384):
         few = {"workload.num_requests": 6}
         at = config(PP2, few, {"engine.max_num_batched_tokens": budget})
         assert simulate(at).summary == run_config(at).summary
