@@ -43,6 +43,7 @@ class TracedRun:
         steps: See :func:`sim.steps.steps_frame`.
         iterations: See :class:`sim.results.RunResult`.
         requests: See :func:`sim.request_frame.requests_frame`.
+        off: (replica, start, end) in ns of stretches without power.
     """
 
     title: str
@@ -52,6 +53,7 @@ class TracedRun:
     steps: pd.DataFrame
     iterations: pd.DataFrame
     requests: pd.DataFrame
+    off: frozenset[tuple[int, int, int]] = frozenset()
 
 
 def trace_document(run: TracedRun, max_events: int = MAX_EVENTS) -> dict[str, Any]:
@@ -63,6 +65,7 @@ def trace_document(run: TracedRun, max_events: int = MAX_EVENTS) -> dict[str, An
     events = list(_names(run))
     requests = _whole(_requests(run.requests), max_events // 2)
     events += requests.events
+    events += _power_of_off(run)
     steps = _whole(_iterations(run), max_events - len(events))
     events += steps.events
     return {
@@ -151,11 +154,17 @@ def _iterations(run: TracedRun) -> Iterator[list[Event]]:
         ["start_ns", "replica", "iteration", "first_layer"], kind="stable"
     )
     rows = _records(ordered)
+    starts_off = {(replica, start_ns) for replica, start_ns, _ in run.off}
     for key, spans in groupby(rows, lambda row: (row["replica"], row["iteration"])):
-        yield list(_iteration(run, list(spans), states[key]))
+        yield list(_iteration(run, list(spans), states[key], starts_off))
 
 
-def _iteration(run: TracedRun, spans: list[Event], state: Event) -> Iterator[Event]:
+def _iteration(
+    run: TracedRun,
+    spans: list[Event],
+    state: Event,
+    starts_off: set[tuple[int, int]],
+) -> Iterator[Event]:
     first = spans[0]
     pid = _FIRST_REPLICA_PID + int(first["replica"])
     start_ns, end_ns = int(first["start_ns"]), int(first["end_ns"])
@@ -171,7 +180,16 @@ def _iteration(run: TracedRun, spans: list[Event], state: Event) -> Iterator[Eve
     busy = (state["running"], state["waiting"], kv_share, power_w)
     yield from _counters(pid, start_ns, *busy)
     if state["next_ns"] != end_ns:
-        yield from _counters(pid, end_ns, 0, 0, 0.0, run.idle_w)
+        goes_off = (int(first["replica"]), end_ns) in starts_off
+        idle_w = 0.0 if goes_off else run.idle_w
+        yield from _counters(pid, end_ns, 0, 0, 0.0, idle_w)
+
+
+def _power_of_off(run: TracedRun) -> Iterator[Event]:
+    for replica, start_ns, end_ns in sorted(run.off):
+        pid = _FIRST_REPLICA_PID + replica
+        yield _counter("power_w", pid, start_ns, {"power_w": 0.0})
+        yield _counter("power_w", pid, end_ns, {"power_w": run.idle_w})
 
 
 def _counters(

@@ -9,15 +9,18 @@ from sim.config_errors import ConfigKeyError
 from sim.config_pipeline import micro_batches
 from sim.engine import Engine
 from sim.handover import Disaggregation
+from sim.outages import NO_OUTAGES, Outages
 from sim.queues import QUEUES
 from sim.routers import ROUTERS
+from sim.scaling import Scaling
 from sim.schedulers import SCHEDULERS, SchedulerOptions
 from sim.schedulers.pace import Pace
 from sim.shell.cluster import Cluster, Disaggregated
 from sim.step import StepPricer
-from sim.units import NS_PER_MS
+from sim.units import NS_PER_MS, ns_from_s
 from sim.view import EngineLimits
 from sim.what_if import what_if_pricer
+from workloads.outages import draw_outages, read_outages
 from workloads.workload import Workload
 
 
@@ -33,6 +36,9 @@ def build_cluster(
     """Replicas with fresh engines behind a router; see :class:`Cluster`.
 
     ``pricer`` takes the place of the machine's closed form.
+
+    Raises:
+        ConfigError: If a file of outages is missing or malformed.
     """
     limits = _limits(config, machine.deployment)
     pricers = _pricers(config, machine, pricer)
@@ -55,7 +61,7 @@ def build_cluster(
         for index in range(config.parallel.replicas)
     ]
     router = ROUTERS[config.parallel.router](config.seed)
-    return Cluster(
+    cluster = Cluster(
         engines,
         pricers,
         router,
@@ -65,6 +71,36 @@ def build_cluster(
         detailed=detailed,
         split=_split(config, machine),
     )
+    cluster.suffer(outages_of(config))
+    if (scaling := _scaling(config)) is not None:
+        cluster.scale(scaling)
+    return cluster
+
+
+def _scaling(config: Config) -> Scaling | None:
+    parallel = config.parallel
+    if parallel.min_replicas is None or parallel.startup_s is None:
+        return None
+    return Scaling(
+        parallel.min_replicas,
+        parallel.target_outstanding,
+        ns_from_s(parallel.startup_s),
+        ns_from_s(parallel.scale_down_delay_s),
+    )
+
+
+def outages_of(config: Config) -> Outages:
+    """Failures and drains of the replicas of a configuration.
+
+    Raises:
+        ConfigError: If a file of outages is missing or malformed.
+    """
+    cluster, replicas = config.cluster, config.parallel.replicas
+    if cluster.outages is not None:
+        return read_outages(cluster.outages, replicas)
+    if cluster.mtbf_s is not None and cluster.repair_s is not None:
+        return draw_outages(config.seed, replicas, cluster.mtbf_s, cluster.repair_s)
+    return NO_OUTAGES
 
 
 def _pricers(

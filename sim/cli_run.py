@@ -189,6 +189,11 @@ def figure_table(summary: Summary) -> Table:
     table.add_column()
     for name, key, factor, unit in _FIGURES:
         table.add_row(name, _text(summary[key], factor), unit)
+    on = summary["mean_replicas_on"]
+    if on is not None and on < summary["replicas"]:
+        table.add_row("Replicas on, mean", _text(on, 1.0), "")
+        table.add_row("Replica starts", str(summary["replica_starts"]), "")
+        table.add_row("Requests sent again", str(summary["retries"]), "")
     hit_rate = summary["prefix_cache_hit_rate"]
     if hit_rate is not None:
         table.add_row("Prefix cache hit rate", _text(hit_rate, 100.0), "%")

@@ -57,6 +57,8 @@ class Config(Section):
         check_pipeline(self.parallel, self.engine)
         _check_parallel(self)
         _check_pools(self.parallel)
+        _check_outages(self)
+        _check_scaling(self)
         _check_engine(self.engine)
         _check_workload(self.workload)
         _check_moe(self)
@@ -187,6 +189,63 @@ def _check_pools(parallel: ParallelConfig) -> None:
             " needs a replica",
             ("parallel.replicas",),
         )
+
+
+def _check_outages(config: Config) -> None:
+    """One source of outages, and no KV cache on its way when a replica fails."""
+    cluster, pools = config.cluster, config.parallel.prefill_replicas
+    if (cluster.mtbf_s is None) != (cluster.repair_s is None):
+        raise ConfigKeyError(
+            "cluster.repair_s",
+            cluster.repair_s,
+            "must be set if and only if cluster.mtbf_s is",
+            ("cluster.mtbf_s",),
+        )
+    for key in ("outages", "mtbf_s"):
+        value = getattr(cluster, key)
+        if value is not None and pools is not None:
+            raise ConfigKeyError(
+                f"cluster.{key}",
+                value,
+                "must be none with parallel.prefill_replicas: failures in a"
+                " disaggregated cluster are not modelled",
+                ("parallel.prefill_replicas",),
+            )
+    if cluster.mtbf_s is not None and cluster.outages is not None:
+        raise ConfigKeyError(
+            "cluster.mtbf_s", cluster.mtbf_s, "must be none with cluster.outages"
+        )
+
+
+def _check_scaling(config: Config) -> None:
+    """An autoscaler knows how long a start takes, and has the replicas to itself."""
+    parallel, cluster = config.parallel, config.cluster
+    fewest = parallel.min_replicas
+    if (fewest is None) != (parallel.startup_s is None):
+        raise ConfigKeyError(
+            "parallel.startup_s",
+            parallel.startup_s,
+            "must be set if and only if parallel.min_replicas is",
+            ("parallel.min_replicas",),
+        )
+    if fewest is None:
+        return
+    if fewest > parallel.replicas:
+        raise ConfigKeyError(
+            "parallel.min_replicas",
+            fewest,
+            f"must be none or <= parallel.replicas ({parallel.replicas})",
+            ("parallel.replicas",),
+        )
+    for key, value in (
+        ("parallel.prefill_replicas", parallel.prefill_replicas),
+        ("cluster.outages", cluster.outages),
+        ("cluster.mtbf_s", cluster.mtbf_s),
+    ):
+        if value is not None:
+            raise ConfigKeyError(
+                "parallel.min_replicas", fewest, f"must be none with {key}", (key,)
+            )
 
 
 def _check_engine(engine: EngineConfig) -> None:

@@ -70,6 +70,7 @@ Milliseconds = Annotated[float, Field(gt=0, le=1e9)]
 Seconds = Annotated[float, Field(ge=1e-9, le=1e9)]
 # an exponential law reaches 50 times its mean
 Turns = Annotated[float, Field(ge=1, le=1000)]
+StartupSeconds = Annotated[float, Field(ge=0, le=1e6)]
 ThinkSeconds = Annotated[float, Field(ge=0, le=1e6)]
 Burstiness = Annotated[float, Field(ge=1e-3, le=1e6)]
 Watts = Annotated[float, Field(gt=0, le=1e5)]

@@ -70,8 +70,8 @@ def load_config(
             value's source is put before their message.
 
     Returns:
-        The configuration; ``workload.path``, and ``model.name`` if it ends in .json,
-        are absolute: relative to the file's folder, or to the working directory when
+        The configuration; paths, and ``model.name`` if it ends in .json, are
+        absolute: relative to the file's folder, or to the working directory when
         given by ``--set`` or a flag.
 
     Raises:
@@ -196,7 +196,10 @@ def _absolute(key: str, value: object, folder: Path) -> object:
     """Absolute paths, so that a written configuration runs from any folder."""
     if not isinstance(value, str) or not value:
         return value
-    paths = ("workload.path", "calibration.data_dir", "moe.statistics")
+    paths = (
+        *("workload.path", "calibration.data_dir", "moe.statistics"),
+        "cluster.outages",
+    )
     is_trace = key in paths and value not in ("none", "preset")
     is_model = key == "model.name" and value.endswith(".json")
     is_anchor = key == "calibration.profile" and value.endswith(".toml")

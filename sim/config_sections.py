@@ -25,6 +25,7 @@ from sim.config_fields import (
     Scale,
     Seconds,
     Sigma,
+    StartupSeconds,
     Tokens,
     Usd,
     Watts,
@@ -96,6 +97,22 @@ class ClusterConfig(Section):
         description="What-if, unvalidated: board power limit that slows iterations "
         "down, W; none is the limit under which kernels were profiled.",
     )
+    outages: Annotated[Name | None, OrNone] = Field(
+        default=None,
+        description="Failures and drains of replicas, a CSV file relative to the "
+        "configuration file with the columns replica, kind (failure or drain), start_s "
+        "and end_s.",
+        examples=["outages.csv"],
+    )
+    mtbf_s: Annotated[Seconds | None, OrNone] = Field(
+        default=None,
+        description="Mean time between a repair of a replica and its next failure, "
+        "exponential, in place of a file; none: replicas never fail.",
+    )
+    repair_s: Annotated[Seconds | None, OrNone] = Field(
+        default=None,
+        description="Mean time to repair a replica that failed, exponential.",
+    )
 
 
 class ParallelConfig(Section):
@@ -132,6 +149,27 @@ class ParallelConfig(Section):
         default="round-robin",
         description="How requests are spread over replicas.",
         examples=["round-robin", "power-of-two-choices", "prefix-affinity"],
+    )
+
+    min_replicas: Annotated[Replicas | None, OrNone] = Field(
+        default=None,
+        description="Autoscaling: so many of the replicas are on at the start and "
+        "always, the others when load asks for them; none: all are on.",
+    )
+    target_outstanding: Count = Field(
+        default=100,
+        description="Autoscaling: outstanding requests per replica to aim for; the "
+        "default is Knative's concurrency target.",
+    )
+    startup_s: Annotated[StartupSeconds | None, OrNone] = Field(
+        default=None,
+        description="Autoscaling: seconds from the start of a replica until it takes "
+        "requests.",
+    )
+    scale_down_delay_s: StartupSeconds = Field(
+        default=300.0,
+        description="Autoscaling: a replica is drained when fewer have been wanted for "
+        "so many seconds; the default is that of Kubernetes' HPA.",
     )
 
     @property

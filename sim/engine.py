@@ -59,8 +59,7 @@ class Engine:
     ) -> None:
         self.scheduler = scheduler
         self.limits = limits
-        self.num_blocks = num_blocks
-        self.free_blocks = num_blocks
+        self.num_blocks = self.free_blocks = num_blocks
         fcfs = FirstComeFirstServed()
         self.waiting: WaitingQueue = fcfs if waiting is None else waiting
         self.prefilling: dict[int, PrefillState] = {}
@@ -85,13 +84,15 @@ class Engine:
     def submit(self, record: RequestRecord) -> None:
         """Queue an arrival, or mark it rejected when it can never be served."""
         request = record.request
-        record.rejected = self._reject_reason(request.prompt_tokens)
+        tokens = request.prompt_tokens
+        reason = self.limits.reject_reason(tokens)
+        record.rejected = reason or self.scheduler.reject_reason(tokens)
         if record.rejected is None:
-            room = self.limits.max_model_len - request.prompt_tokens
+            room = self.limits.max_model_len - tokens
             record.output_tokens = min(request.output_tokens, room)
             self._records[request.id] = record
             self._emitted[request.id] = 0
-            self.waiting.push(self._queued(record, request.prompt_tokens))
+            self.waiting.push(self._queued(record, tokens))
 
     @staticmethod
     def _queued(
@@ -99,13 +100,6 @@ class Engine:
     ) -> QueuedRequest:
         request = record.request
         return QueuedRequest(request.id, tokens, resumed, request.client)
-
-    def _reject_reason(self, prompt_tokens: int) -> str | None:
-        longest = self.limits.max_model_len - 1
-        if prompt_tokens > longest:
-            limit = f"max_model_len - 1 = {longest}"
-            return f"prompt of {prompt_tokens} tokens exceeds {limit}"
-        return self.scheduler.reject_reason(prompt_tokens)
 
     def plan(self) -> StepPlan | None:
         """Ask the scheduler for the next iteration and check its answer.
@@ -235,14 +229,11 @@ class Engine:
         return blocks * self.limits.block_size
 
     def _preempt(self, request_id: int) -> None:
-        member, stored = self.decoding.leave(request_id)
+        record, stored = self._stop_decoding(request_id)
         self._free(request_id, stored)
-        record = self._records[request_id]
-        self._close_run(record, member.join_tick, self.decoding.tick)
         record.preemptions += 1
         self.preemptions += 1
         tokens = record.request.prompt_tokens + self._emitted[request_id]
-        self._count(record, -1)
         self.waiting.push_front(self._queued(record, tokens, resumed=True))
 
     def _count(self, record: RequestRecord, members: int) -> None:
@@ -283,10 +274,7 @@ class Engine:
         self._charge(steps)
         finished = []
         for request_id in self.decoding.advance(steps):
-            member, stored = self.decoding.leave(request_id)
-            record = self._records[request_id]
-            self._count(record, -1)
-            self._close_run(record, member.join_tick, self.decoding.tick)
+            record, stored = self._stop_decoding(request_id)
             finished.append(self._retire(record, stored, end_ns))
         return finished
 
@@ -328,6 +316,14 @@ class Engine:
         self._close_run(record, self.decoding.tick, self.decoding.tick)
         return self._retire(record, state.tokens, end_ns)
 
+    def _stop_decoding(self, request_id: int) -> tuple[RequestRecord, int]:
+        """Take a request out of the batch; returns its KV tokens too."""
+        member, stored = self.decoding.leave(request_id)
+        record = self._records[request_id]
+        self._count(record, -1)
+        self._close_run(record, member.join_tick, self.decoding.tick)
+        return record, stored
+
     def _close_run(self, record: RequestRecord, start: int, stop: int) -> None:
         request_id = record.request.id
         first_ns = self._first_ns.pop(request_id)
@@ -338,25 +334,36 @@ class Engine:
         request_id = record.request.id
         self._free(request_id, stored)
         record.finish_ns = end_ns
-        del self._records[request_id]
-        del self._emitted[request_id]
+        del self._records[request_id], self._emitted[request_id]
         return record
+
+    def reset(self) -> list[RequestRecord]:
+        """Lose all requests and KV blocks; returns who was here, as they came.
+
+        The tokens emitted so far stand in their records.
+        """
+        lost = list(self._records.values())
+        for request_id, _ in list(self.decoding.newest_first()):
+            self._stop_decoding(request_id)
+        if self.cache is not None:
+            self.cache = PrefixCache(self.limits.block_size)
+        self.free_blocks = self.num_blocks
+        self.waiting.clear()
+        for kept in (self._records, self._emitted, self._first_ns, self._decoding_of):
+            kept.clear()
+        self.prefilling.clear()
+        return lost
 
     def parked_handover(self, request_id: int, source: int) -> Handover:
         """A parked request as replica ``source`` offers it to another one."""
-        return Handover(
-            self._records[request_id],
-            self.parked[request_id],
-            self._first_ns[request_id],
-            source,
-        )
+        tokens, first_ns = self.parked[request_id], self._first_ns[request_id]
+        return Handover(self._records[request_id], tokens, first_ns, source)
 
     def release(self, request_id: int) -> None:
         """Forget a parked request, whose KV cache has arrived elsewhere."""
         self._free(request_id, self.parked.pop(request_id))
-        del self._records[request_id]
-        del self._emitted[request_id]
-        del self._first_ns[request_id]
+        for kept in (self._records, self._emitted, self._first_ns):
+            del kept[request_id]
 
     def pull(self) -> Handover | None:
         """Take slot and blocks for the next offered request, or None if they are short.

@@ -86,7 +86,7 @@ class Arrived:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """The client sends a request, which counts as its arrival, to a replica."""
+    """The client sends a request to a replica; the first time counts as its arrival."""
 
     time_ns: int
     request_id: int
@@ -207,6 +207,82 @@ class Stalled:
 
 
 @dataclass(frozen=True, slots=True)
+class IterationsCut:
+    """A failure ends the plan begun last; :class:`ReplicaDown` follows.
+
+    Attributes:
+        time_ns: Of the failure.
+        replica: Index of the replica.
+        end_ns: Ends of those of its iterations that ended, as in
+            :class:`IterationsEnded`; if the last ended before, another one was cut off.
+        cost: What all of it has cost.
+    """
+
+    time_ns: int
+    replica: int
+    end_ns: Sequence[int]
+    cost: StepCost
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaDraining:
+    """A replica takes no new requests and finishes those it has."""
+
+    time_ns: int
+    replica: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaDown:
+    """A replica takes no power from now on, and holds nothing.
+
+    Attributes:
+        time_ns: From when.
+        replica: Index of the replica.
+        failed: Whether it lost what it had; else it had nothing any more.
+        state: Its engine, empty.
+    """
+
+    time_ns: int
+    replica: int
+    failed: bool
+    state: EngineState
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaStarting:
+    """A replica that was off takes power again, and no requests yet."""
+
+    time_ns: int
+    replica: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaUp:
+    """A replica takes requests again."""
+
+    time_ns: int
+    replica: int
+
+
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """A request was on a replica when it failed; the client has to send it again."""
+
+    time_ns: int
+    request_id: int
+    replica: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stranded:
+    """The client sends a request, which counts as its arrival: no replica takes it."""
+
+    time_ns: int
+    request_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class RunEnded:
     """Nothing is left to happen.
 
@@ -232,6 +308,13 @@ Timed = (
     | TransferStarted
     | TransferEnded
     | Stalled
+    | IterationsCut
+    | ReplicaDraining
+    | ReplicaDown
+    | ReplicaStarting
+    | ReplicaUp
+    | Retried
+    | Stranded
     | RunEnded
 )
 """What happens at a time."""
@@ -246,6 +329,7 @@ Stated = (
     | TransferStarted
     | TransferEnded
     | Stalled
+    | ReplicaDown
 )
 """Events that come with the state of an engine."""
 

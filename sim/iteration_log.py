@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,28 @@ from sim.step import (
 _FOLD: Final = 1024  # entries that are kept before their columns are worked out
 _MOST: Final = 1 << 15  # iterations among them
 _LATEST_NS: Final = (1 << 63) - 1
+
+
+class Begun(NamedTuple):
+    """An engine when an iteration has begun; fields as the columns of the log."""
+
+    start_ns: int
+    running: int
+    waiting: int
+    used_blocks: int
+    decoding: int
+
+
+def begun(start_ns: int, engine: Engine) -> Begun:
+    """What the log will say of an iteration that starts now, whatever comes of it."""
+    decoding = engine.decoding.size
+    return Begun(
+        start_ns,
+        decoding + len(engine.prefilling),
+        len(engine.waiting),
+        engine.num_blocks - engine.free_blocks,
+        decoding,
+    )
 
 
 class IterationLog:
@@ -117,18 +139,16 @@ class IterationLog:
         self._fold()
         return self._energy_j
 
-    def append(
-        self, start_ns: int, plan: StepPlan, cost: StepCost, engine: Engine
-    ) -> None:
-        """Record an iteration that has begun; its end follows from its cost.
+    def append(self, begun: Begun, plan: StepPlan, cost: StepCost) -> None:
+        """Record an iteration; its end follows from its cost.
 
         Raises:
             OverflowError: If it would end after 2**63 ns.
         """
+        start_ns, running, waiting, used_blocks, decoding = begun
         end_ns = start_ns + cost.duration_ns
         if end_ns > _LATEST_NS:
             raise OverflowError
-        decoding = engine.decoding.size
         decodes = decoding if plan.spans[0].decode else 0
         if decodes:
             self.decode_end_ns.append(end_ns)
@@ -137,14 +157,23 @@ class IterationLog:
                 (
                     start_ns,
                     end_ns,
-                    decoding + len(engine.prefilling),
-                    len(engine.waiting),
-                    engine.num_blocks - engine.free_blocks,
+                    running,
+                    waiting,
+                    used_blocks,
                     self.chunks.append(self._length, plan),
                     decodes,
                     decoding,
                 )
             )
+        self._add(cost, 1, end_ns)
+
+    def append_lost(self, begun: Begun, cost: StepCost) -> None:
+        """Record an iteration that a failure cut off: it took time and did nothing."""
+        end_ns = begun.start_ns + cost.duration_ns
+        if self.detailed:
+            start_ns, running, waiting, used_blocks, decoding = begun
+            state = (running, waiting, used_blocks)
+            self._rows.append((start_ns, end_ns, *state, 0, 0, decoding))
         self._add(cost, 1, end_ns)
 
     def append_decodes(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sim.prefix import NOTHING_SHARED, Prefix
 
@@ -63,6 +63,9 @@ class RequestRecord:
         preemptions: Times it lost its KV cache and was recomputed.
         cached_tokens: Prompt tokens that were in the prefix cache when it was first
             admitted, and so were not computed.
+        retries: Times a failing replica lost it and the client sent it again. Replicas,
+            times, tokens and hits are those of the attempt that finished, but for
+            ``arrival_ns`` and ``preemptions``.
         rejected: Why it was refused, or None.
         runs: Token times, one slice per uninterrupted run.
     """
@@ -77,5 +80,14 @@ class RequestRecord:
     output_tokens: int = 0
     preemptions: int = 0
     cached_tokens: int = 0
+    retries: int = 0
     rejected: str | None = None
     runs: list[TokenRun]
+
+    def start_over(self) -> RequestRecord:
+        """Forget an attempt that came to nothing; returns the record of it."""
+        attempt = replace(self, runs=self.runs)
+        self.retries += 1
+        self.replica, self.cached_tokens, self.runs = -1, 0, []
+        self.first_scheduled_ns = self.first_token_ns = None
+        return attempt

@@ -30,8 +30,9 @@ def requests_frame(
         ``id``, ``arrival_ns``, ``replica``, ``prompt_tokens``, ``output_tokens``
         (emitted: 0 when rejected), ``first_scheduled_ns``, ``first_token_ns``,
         ``finish_ns``, ``ttft_ms``, ``tpot_ms``, ``e2el_ms``, ``max_itl_ms``,
-        ``preemptions``, ``rejected`` (the reason) and ``met_slo`` (finished within
-        every limit that is set). ``tpot_ms`` and ``max_itl_ms`` need two tokens.
+        ``preemptions``, ``retries``, ``rejected`` (the reason) and ``met_slo``
+        (finished within every limit that is set). ``tpot_ms`` and ``max_itl_ms`` need
+        two tokens.
     """
     table = RecordTable.of(records)
     finished = table.known("finish_ns")
@@ -57,6 +58,7 @@ def requests_frame(
             "e2el_ms": _filled(finished, sample.e2el_ns / NS_PER_MS, np.nan),
             "max_itl_ms": _filled(finished, _where(several, max_itl_ms), np.nan),
             "preemptions": table.column("preemptions"),
+            "retries": table.column("retries"),
             "rejected": reasons,
             "met_slo": _filled(finished, meets_slo(sample, slo), False),
         }

@@ -141,10 +141,13 @@ def run_result(
         result = replace(result, requests=requests)
     if not recording.iterations:
         return result
-    detail = (run.logs, run.records, machine.parts, machine.model.num_layers)
+    attempts = [*run.records, *run.fleet.lost] if run.fleet.lost else run.records
+    detail = (run.logs, attempts, machine.parts, machine.model.num_layers)
     result = replace(
         result,
-        timeseries=timeseries_frame(run.logs, machine.power, machine.num_blocks),
+        timeseries=timeseries_frame(
+            run.logs, machine.power, machine.num_blocks, run.fleet.off
+        ),
         steps=steps_frame(*detail, middle_window(run.records)),
         iterations=_iterations_frame(run.logs),
     )
@@ -211,7 +214,8 @@ def replayable(config: Config, directory: Path) -> Iterator[None]:
 def _traced(result: RunResult, steps: pd.DataFrame, run: ClusterRun) -> TracedRun:
     config, summary = result.config, result.summary
     busy_ns = sum(int(log.totals["duration_ns"]) for log in run.logs)
-    idle_ns = len(run.logs) * run_end_ns(run.logs) - busy_ns
+    end_ns = run_end_ns(run.logs)
+    idle_ns = len(run.logs) * end_ns - busy_ns - run.fleet.off_ns(end_ns)
     return TracedRun(
         title=f"{summary['scheduler']}, {summary['model_id']}",
         ranks=summary["num_gpus"] // config.parallel.replicas,
@@ -220,6 +224,11 @@ def _traced(result: RunResult, steps: pd.DataFrame, run: ClusterRun) -> TracedRu
         steps=steps,
         iterations=result.iterations,
         requests=result.requests,
+        off=frozenset(
+            (replica, *span.within_ns(end_ns))
+            for replica, spans in enumerate(run.fleet.off)
+            for span in spans
+        ),
     )
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sim.build import Machine, build_machine, build_workload_of, check_registered
-from sim.build_cluster import build_cluster
+from sim.build_cluster import build_cluster, outages_of
 from sim.build_fidelity import (
     KERNEL,
     check_fidelity,
@@ -54,12 +54,13 @@ def prepare(config: Config) -> PreparedRun:
 
     Raises:
         ConfigError: If a name is unknown, the model does not fit, a kernel was not
-            profiled or a trace is missing or malformed.
+            profiled or a trace or file of outages is missing or malformed.
     """
     check_registered(config)
     machine = build_machine(config)
     check_memory(config, machine)
     check_fidelity(config, machine)
+    outages_of(config)
     return PreparedRun(config, machine, build_workload_of(config))
 
 

@@ -71,6 +71,15 @@ class StepCost(NamedTuple):
             + self.energy_flop_j
         )
 
+    def part(self, elapsed_ns: int) -> StepCost:
+        """What an iteration has cost that is cut off after ``elapsed_ns``.
+
+        All amounts are taken as spread evenly over it; integers are rounded down.
+        """
+        counts = [n * elapsed_ns // self.duration_ns for n in self[:NUM_COUNTS]]
+        joules = [j * elapsed_ns / self.duration_ns for j in self[NUM_COUNTS:]]
+        return StepCost._make([*counts, *joules])
+
 
 HBM_COUNTS: Final = (
     "expert_weight_bytes",
@@ -108,6 +117,12 @@ class DecodeCosts:
     duration_ns: Int64
     counts: tuple[int | Int64, ...]
     power: EnergyLaw
+
+    def at(self, step: int) -> StepCost:
+        """Cost of one of them."""
+        counts = tuple(c if isinstance(c, int) else c[step:] for c in self.counts)
+        later = DecodeCosts(self.duration_ns[step:], counts, self.power)
+        return later.total(1)
 
     def total(self, steps: int) -> StepCost:
         """Sum over the first ``steps`` of them."""

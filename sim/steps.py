@@ -64,7 +64,7 @@ def steps_frame(
 
     Args:
         logs: Iterations of each replica.
-        records: Requests of the run.
+        records: Requests of the run, and attempts that failures ended.
         parts: Splits an iteration into kernels; None where no pure split exists
             (experts that move), which gives no rows.
         num_layers: Layers of the model.
@@ -76,6 +76,7 @@ def steps_frame(
         ``prefill_tokens`` through them (the latter of ``prefill_requests``), and the
         time of each part. Parts outside the layers stand in the first span of the
         iteration; all parts of an iteration add up to ``end_ns - start_ns``.
+        Iterations that a failure cut off have no row.
     """
     if parts is None:
         return pd.DataFrame(columns=list(STEP_COLUMNS))
@@ -135,6 +136,8 @@ def _replica_rows(
     decode_ends = log.decode_end_ns
     for index in range(first, last):
         end_ns = log.end_ns[index]
+        if not (log.decode_tokens[index] or log.prefill_layer_tokens[index]):
+            continue  # lost in a failure: nothing came of it
         tick = bisect_left(decode_ends, end_ns)
         decodes = tick < len(decode_ends) and decode_ends[tick] == end_ns
         plan = _plan(log, index, num_layers, decode=decodes)

@@ -56,16 +56,18 @@ def run_summary(
     ``duration`` runs from time 0 to the last finish. Tokens and throughputs count
     completed requests, as in vLLM; ``slo_attainment`` counts all, so that a rejected
     request is a missed one. GPUs are those that serve, in all replicas, and idle from
-    the start to the end of the run where they do not work.
+    the start to the end of the run where they do not work and are not off.
     """
     duration_s = s_from_ns(run_end_ns(run.logs))
     table = RecordTable.of(run.records)
     prompt_tokens = int(table.prompt_tokens()[table.known("finish_ns")].sum())
     output_tokens = int(sample.output_tokens.sum())
     totals = _totals(run.logs)
-    energy = _energy(machine, run.logs, totals)
+    off_ns = run.fleet.off_ns(run_end_ns(run.logs))
+    energy = _energy(machine, run.logs, totals, off_ns)
     num_gpus = machine.power.num_gpus * len(run.logs)
-    usd = config.cost.usd_per_gpu_hour * num_gpus * duration_s / _S_PER_HOUR
+    paid = machine.power.num_gpus * _paid_replicas(run)
+    usd = config.cost.usd_per_gpu_hour * paid * duration_s / _S_PER_HOUR
     energy_j, tokens = energy["energy_j"], prompt_tokens + output_tokens
     return {
         **_what_ran(config, machine, workload, num_gpus),
@@ -93,6 +95,7 @@ def run_summary(
         "usd_per_million_output_tokens": _ratio(usd * _PER_MILLION, output_tokens),
         "usd_per_million_tokens": _ratio(usd * _PER_MILLION, tokens),
         **_moved(config, machine, table),
+        **_away(run, table, off_ns),
         "energy_per_gpu_j": energy_j / num_gpus,
         **_provenance(config, machine, workload),
     }
@@ -175,10 +178,13 @@ def _totals(logs: Sequence[IterationLog]) -> dict[str, Any]:
 
 
 def _energy(
-    machine: Machine, logs: Sequence[IterationLog], totals: dict[str, Any]
+    machine: Machine,
+    logs: Sequence[IterationLog],
+    totals: dict[str, Any],
+    off_ns: int,
 ) -> dict[str, float]:
-    """Joules in all and by part; idling is what lies outside iterations."""
-    idle_ns = len(logs) * run_end_ns(logs) - totals["duration_ns"]
+    """Joules in all and by part; idling is what lies outside iterations, but off."""
+    idle_ns = len(logs) * run_end_ns(logs) - totals["duration_ns"] - off_ns
     parts = {name: totals[name] for name in _ENERGY}
     parts["energy_idle_j"] = machine.power.idle_j(idle_ns)
     return {"energy_j": math.fsum(parts.values()), **parts}
@@ -203,6 +209,26 @@ def _moved(config: Config, machine: Machine, table: RecordTable) -> Summary:
         "prefill_replicas": config.parallel.prefill_replicas,
         "kv_transfers": int(np.count_nonzero(moved)),
         "kv_transfer_bytes": machine.links.transfer_bytes(tokens),
+    }
+
+
+def _paid_replicas(run: ClusterRun) -> float:
+    """How many replicas are paid for, on average over the run."""
+    end_ns, replicas = run_end_ns(run.logs), len(run.logs)
+    unpaid_ns = run.fleet.unpaid_ns(end_ns)
+    return replicas - unpaid_ns / end_ns if unpaid_ns else replicas
+
+
+def _away(run: ClusterRun, table: RecordTable, off_ns: int) -> Summary:
+    """What failures, drains and the scaler did."""
+    end_ns = run_end_ns(run.logs)
+    on_ns = len(run.logs) * end_ns - off_ns
+    return {
+        "replicas": len(run.logs),
+        "retries": int(table.column("retries").sum()),
+        "replica_starts": run.fleet.starts,
+        "mean_replicas_on": _ratio(on_ns, end_ns),
+        "mean_replicas_paid": _paid_replicas(run),
     }
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from sim.energy import PowerModel
 from sim.iteration_log import IterationLog
+from sim.outages import OffSpan
 from sim.units import NS_PER_S
 
 Int64 = npt.NDArray[np.int64]
@@ -22,7 +23,10 @@ def run_end_ns(logs: Sequence[IterationLog]) -> int:
 
 
 def timeseries_frame(
-    logs: Sequence[IterationLog], power: PowerModel, num_blocks: int
+    logs: Sequence[IterationLog],
+    power: PowerModel,
+    num_blocks: int,
+    off: Sequence[Sequence[OffSpan]] = (),
 ) -> pd.DataFrame:
     """Running and waiting requests, KV usage and power in bins of one second.
 
@@ -33,6 +37,7 @@ def timeseries_frame(
         logs: Iterations of each replica.
         power: Board power of one replica.
         num_blocks: KV blocks of one replica.
+        off: Stretches in which each replica took no power; or nothing.
 
     Returns:
         One row per bin: ``time_s``, its start; ``running``, ``waiting`` and
@@ -43,6 +48,8 @@ def timeseries_frame(
     edges = np.append(np.arange(0, end_ns, NS_PER_S, dtype=np.int64), end_ns)
     starts, width_s = edges[:-1], np.diff(edges) / NS_PER_S
     energy_j = sum((_energy_j(log, edges, power) for log in logs), np.zeros(edges.size))
+    spans = [span.within_ns(end_ns) for own in off for span in own]
+    energy_j -= sum(_passed_ns(edges, span) for span in spans) * _idle_j_per_ns(power)
     blocks = _sampled(logs, "used_blocks", starts)
     return pd.DataFrame(
         {
@@ -75,7 +82,17 @@ def _energy_j(log: IterationLog, times_ns: Int64, power: PowerModel) -> Float64:
     knots = np.column_stack((start, end)).ravel()
     busy_ns = _accumulated(times_ns, knots, (end - start).astype(np.float64))
     used_j = _accumulated(times_ns, knots, np.asarray(log.energy_j, dtype=np.float64))
-    return used_j + (times_ns - busy_ns) * (power.idle_j(NS_PER_S) / NS_PER_S)
+    return used_j + (times_ns - busy_ns) * _idle_j_per_ns(power)
+
+
+def _idle_j_per_ns(power: PowerModel) -> float:
+    """Joules per nanosecond of a replica that idles."""
+    return power.idle_j(NS_PER_S) / NS_PER_S
+
+
+def _passed_ns(times_ns: Int64, span: tuple[int, int]) -> Int64:
+    """How much of a span has passed at each time."""
+    return np.clip(times_ns, *span) - span[0]
 
 
 def _accumulated(times_ns: Int64, knots: Int64, amounts: Float64) -> Float64:

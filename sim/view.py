@@ -84,6 +84,14 @@ class EngineLimits:
         """KV blocks that hold ``tokens`` tokens."""
         return -(-tokens // self.block_size)
 
+    def reject_reason(self, prompt_tokens: int) -> str | None:
+        """Why no policy can serve a prompt of this length, or None."""
+        longest = self.max_model_len - 1
+        if prompt_tokens <= longest:
+            return None
+        limit = f"max_model_len - 1 = {longest}"
+        return f"prompt of {prompt_tokens} tokens exceeds {limit}"
+
 
 class Fit(NamedTuple):
     """What admitting a waiting request takes.

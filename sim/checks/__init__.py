@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from sim.checks.availability import Availability
 from sim.checks.batches import (
     BatchLimits,
     Progress,
@@ -32,6 +33,7 @@ from sim.checks.tokens import LayersOnce, OutputExactness, TokenConservation
 
 CHECKS: tuple[type[Check], ...] = (
     ClockOrder,
+    Availability,
     TransferConservation,
     ClientConcurrency,
     WorkConservation,

@@ -9,6 +9,7 @@ from sim.events import (
     IterationStarted,
     Offered,
     Queued,
+    ReplicaDown,
     RunEnded,
     Stalled,
     TransferEnded,
@@ -153,6 +154,10 @@ class WorkConservation(Check):
             head = self.book.entries[replica.waiting[0]]
             if head.since_ns <= event.end_ns[-2]:
                 self._check_head(event, None)
+
+    def down(self, event: ReplicaDown) -> None:
+        """Nothing is due where nothing is left."""
+        self._due_ns.pop(event.replica, None)
 
     def run_ended(self, event: RunEnded) -> None:
         """Nothing is due any more."""

@@ -10,17 +10,22 @@ from sim.errors import InvariantError
 from sim.events import (
     Arrived,
     Event,
+    IterationsCut,
     IterationsEnded,
     IterationStarted,
     Offered,
     Queued,
     Rejected,
+    ReplicaDown,
+    Retried,
     RunStarted,
     Sent,
     Stalled,
+    Stranded,
     TransferEnded,
     TransferStarted,
 )
+from sim.plan import StepPlan
 from sim.request import Request
 from sim.view import EngineLimits
 
@@ -37,6 +42,7 @@ class Book:
         under_way: The iteration each replica runs, or None.
         finished: Requests that the last iterations' end must have finished, with the
             time of their last token.
+        lost: Requests that failed replicas had.
     """
 
     def __init__(self) -> None:
@@ -45,6 +51,7 @@ class Book:
         self.replicas: list[ReplicaBook] = []
         self.under_way: list[IterationStarted | None] = []
         self.finished: list[tuple[Entry, int]] = []
+        self.lost: dict[int, Entry] = {}
         self._methods: dict[type, Callable[[Any], None]] = {
             RunStarted: self._run_started,
             Arrived: self._arrived,
@@ -53,6 +60,10 @@ class Book:
             Rejected: self._rejected,
             IterationStarted: self._started,
             IterationsEnded: self._ended,
+            IterationsCut: self._cut,
+            ReplicaDown: self._down,
+            Retried: self._retried,
+            Stranded: self._stranded,
             Offered: self._offered,
             Stalled: self._join_arrived,
             TransferStarted: self._transfer_started,
@@ -96,8 +107,28 @@ class Book:
 
     def _sent(self, event: Sent) -> None:
         entry = self.entry(event.request_id, event.time_ns)
+        if entry.phase is not Phase.STRANDED:
+            entry.sent_ns = event.time_ns
         entry.move(Phase.SENT, event.time_ns)
-        entry.sent_ns, entry.replica = event.time_ns, event.replica
+        entry.routed_ns, entry.replica = event.time_ns, event.replica
+
+    def _stranded(self, event: Stranded) -> None:
+        entry = self.entry(event.request_id, event.time_ns)
+        entry.move(Phase.STRANDED, event.time_ns)
+        entry.sent_ns = event.time_ns
+
+    def _down(self, event: ReplicaDown) -> None:
+        replica = self.replicas[event.replica]
+        here = (*replica.waiting, *replica.prefilling, *replica.decoding)
+        for request_id in here if event.failed else ():
+            entry = self.lost[request_id] = self.entries[request_id]
+            replica.lose(entry, event.time_ns)
+
+    def _retried(self, event: Retried) -> None:
+        entry = self._here(event.request_id, event)
+        self.lost.pop(event.request_id, None)
+        entry.move(Phase.STRANDED, event.time_ns)
+        entry.start_over()
 
     def _queued(self, event: Queued) -> None:
         entry = self._here(event.request_id, event)
@@ -113,7 +144,12 @@ class Book:
     def _here(
         self,
         request_id: int,
-        event: Queued | Rejected | IterationStarted | IterationsEnded | Offered,
+        event: Queued
+        | Rejected
+        | IterationStarted
+        | IterationsEnded
+        | Offered
+        | Retried,
     ) -> Entry:
         """A request that must belong to the replica of the event."""
         entry = self.entry(request_id, event.time_ns)
@@ -168,6 +204,7 @@ class Book:
         replica.take_blocks(entry, blocks, time_ns)
         if replica.setup.prefix_caching:
             entry.computed = entry.cached = cached
+            entry.skipped += cached
             replica.skipped_tokens += cached
             replica.share(entry, cached, time_ns)
         if entry.first_scheduled_ns is None:
@@ -175,15 +212,7 @@ class Book:
             entry.cached_first = entry.cached
 
     def _ended(self, event: IterationsEnded) -> None:
-        started = self.under_way[event.replica]
-        if started is None:
-            raise InvariantError(
-                *(CLOCK, "no iteration is under way", event.time_ns),
-                replica=event.replica,
-            )
-        self.under_way[event.replica] = None
-        self.finished = []
-        replica, spans = self.replicas[event.replica], started.plan.spans
+        replica, spans = self.replicas[event.replica], self._end_plan(event).spans
         if spans[0].decode and replica.decoding:
             self._decode(replica, event)
         for chunk in spans[-1].prefill:
@@ -193,7 +222,28 @@ class Book:
             if entry.computed >= entry.goal:
                 self._emit_first(replica, entry, event.time_ns)
 
-    def _decode(self, replica: ReplicaBook, event: IterationsEnded) -> None:
+    def _end_plan(self, event: IterationsEnded | IterationsCut) -> StepPlan:
+        """The plan under way, which is no longer."""
+        started = self.under_way[event.replica]
+        if started is None:
+            raise InvariantError(
+                *(CLOCK, "no iteration is under way", event.time_ns),
+                replica=event.replica,
+            )
+        self.under_way[event.replica] = None
+        self.finished = []
+        return started.plan
+
+    def _cut(self, event: IterationsCut) -> None:
+        replica, spans = self.replicas[event.replica], self._end_plan(event).spans
+        if spans[0].decode and replica.decoding and event.end_ns:
+            self._decode(replica, event)
+            if event.end_ns[-1] < event.time_ns:
+                replica.reserve(event.end_ns[-1])
+
+    def _decode(
+        self, replica: ReplicaBook, event: IterationsEnded | IterationsCut
+    ) -> None:
         previous_ns: int | None = None
         for end_ns in event.end_ns:
             if previous_ns is not None:
@@ -224,7 +274,7 @@ class Book:
 
     def _finish(self, replica: ReplicaBook, entry: Entry, time_ns: int) -> None:
         entry.finish_ns = time_ns
-        entry.stays_ns[entry.replica] = time_ns - entry.entered_ns
+        entry.stay(time_ns)
         replica.free_blocks(entry, time_ns)
         self.finished.append((entry, time_ns))
 
@@ -260,7 +310,7 @@ class Book:
         del source.parked[event.request_id]
         source.free_blocks(entry, time_ns)
         entry.blocks, entry.moved_blocks = entry.moved_blocks, 0
-        entry.stays_ns[event.source] = time_ns - entry.entered_ns
+        entry.stay(time_ns)
         entry.entered_ns = entry.target_ns
         entry.prefill_replica, entry.replica = event.source, event.replica
         # in the order in which they arrive, which is that in which they will decode

@@ -9,29 +9,36 @@ from sim.checks.check import Check
 from sim.checks.ledger import Phase
 from sim.events import (
     Arrived,
+    IterationsCut,
     IterationsEnded,
     IterationStarted,
     Offered,
     Queued,
     Rejected,
+    ReplicaDown,
+    ReplicaDraining,
+    ReplicaStarting,
+    ReplicaUp,
+    Retried,
     RunEnded,
     Sent,
     Stalled,
+    Stranded,
     Timed,
     TransferEnded,
     TransferStarted,
 )
 from sim.request import Request
 
-# Order at equal times. Sending and delivery are caused by either of the first two.
-_ARRIVAL, _ITERATION_END, _PLAN = range(3)
+# Order at equal times. Sending and delivery are caused by any of the first three.
+_ARRIVAL, _ITERATION_END, _FLEET, _PLAN = range(4)
 
 
 class ClockOrder(Check):
     """Events come by (time, kind, replica); iterations take time, one after another."""
 
     name = CLOCK
-    law = "Events by time; at equal times arrivals, iteration ends, plans, by replica."
+    law = "By time; at equal times arrivals, iteration ends, outages, plans by replica."
 
     def __init__(self, book: Book) -> None:
         super().__init__(book)
@@ -65,7 +72,7 @@ class ClockOrder(Check):
 
     def _answered(self, event: Arrived, think_ns: int) -> None:
         """A later turn comes its think time after the turn before it has left."""
-        self._follows(event, _ARRIVAL, _ITERATION_END)
+        self._follows(event, _ARRIVAL, _FLEET)
         before = self.book.entries[event.request_id - 1]
         left = before.phase in (Phase.FINISHED, Phase.REJECTED)
         if not left or event.time_ns != before.since_ns + think_ns:
@@ -77,12 +84,46 @@ class ClockOrder(Check):
             )
 
     def passed_on(
-        self, event: Sent | Queued | Rejected | Offered | TransferEnded
+        self,
+        event: Sent
+        | Queued
+        | Rejected
+        | Offered
+        | TransferEnded
+        | Retried
+        | Stranded
+        | ReplicaDraining
+        | ReplicaStarting,
     ) -> None:
-        """Sent or delivered, before plans are made."""
-        self._follows(event, _ARRIVAL, _ITERATION_END)
+        """Sent, delivered or given back, before plans are made."""
+        self._follows(event, _ARRIVAL, _FLEET)
 
     sent = queued = rejected = offered = transfer_ended = passed_on
+    retried = stranded = draining = starting = passed_on
+
+    def up(self, event: ReplicaUp) -> None:
+        """After the iterations that end by then."""
+        self._follows(event, _FLEET, _FLEET, event.replica)
+
+    def down(self, event: ReplicaDown) -> None:
+        """A failure comes after the iterations that end by then."""
+        if event.failed:
+            self._follows(event, _FLEET, _FLEET, event.replica)
+        else:
+            self._follows(event, _ARRIVAL, _FLEET)
+
+    def cut(self, event: IterationsCut) -> None:
+        """Some iterations have ended by now, and time has passed."""
+        self._follows(event, _FLEET, _FLEET, event.replica)
+        knots = (self._start_ns.pop(event.replica), *event.end_ns)
+        now_ns = event.time_ns
+        ordered = all(a < b for a, b in pairwise(knots))
+        if not (ordered and knots[0] < now_ns and knots[-1] <= now_ns):
+            raise self.broken(
+                f"iterations end at {knots[1:]} after a start at {knots[0]}",
+                now_ns,
+                replica=event.replica,
+            )
 
     def planned(self, event: TransferStarted | Stalled) -> None:
         """What a replica does instead of an iteration, or just before it."""
@@ -146,10 +187,10 @@ class ClockOrder(Check):
 
 
 class BusyTime(Check):
-    """Busy by iterations, idle by empty engines, stalled by KV caches: all of it."""
+    """Busy by iterations, idle when empty, stalled by KV caches, off: all of it."""
 
     name = "busy-time"
-    law = "Busy + idle + stalled = horizon per replica; durations add up to busy."
+    law = "Busy + idle + stalled + off = horizon per replica; durations are busy."
 
     def __init__(self, book: Book) -> None:
         super().__init__(book)
@@ -160,6 +201,8 @@ class BusyTime(Check):
         self._stalled_ns: dict[int, int] = {}
         self._stalled_since: dict[int, int] = {}
         self._occupied: set[int] = set()
+        self._off_ns: dict[int, int] = {}
+        self._off_since: dict[int, int] = {}
 
     def queued(self, event: Queued) -> None:
         """An empty engine has work again."""
@@ -199,7 +242,29 @@ class BusyTime(Check):
         self._resume(event.replica, event.time_ns)
         self._start_ns[event.replica] = event.time_ns
 
+    def down(self, event: ReplicaDown) -> None:
+        """Neither busy nor idle from now on."""
+        if event.replica not in self._occupied:
+            self._fill(event.replica, event.time_ns)
+        self._occupied.discard(event.replica)
+        self._off_since[event.replica] = event.time_ns
+
+    def up(self, event: ReplicaUp | ReplicaStarting) -> None:
+        """Idle again, if it was off."""
+        since = self._off_since.pop(event.replica, None)
+        if since is not None:
+            self._add(self._off_ns, event.replica, event.time_ns - since)
+            self._empty(event.replica, event.time_ns)
+
+    starting = up
+
     def ended(self, event: IterationsEnded) -> None:
+        """An engine without requests is idle."""
+        self.cut(event)
+        if event.state.present == 0:
+            self._empty(event.replica, event.time_ns)
+
+    def cut(self, event: IterationsEnded | IterationsCut) -> None:
         """Compare its length with its price."""
         busy_ns = event.time_ns - self._start_ns[event.replica]
         if event.cost.duration_ns != busy_ns:
@@ -209,15 +274,16 @@ class BusyTime(Check):
                 replica=event.replica,
             )
         self._add(self._busy_ns, event.replica, busy_ns)
-        if event.state.present == 0:
-            self._empty(event.replica, event.time_ns)
 
     def run_ended(self, event: RunEnded) -> None:
         """Compare both with the log and the horizon."""
         for replica, log in enumerate(event.logs):
             busy_ns = self._busy_ns.get(replica, 0)
-            idle_ns = self._idle_ns.get(replica, 0)
-            idle_ns += event.time_ns - self._empty_since.get(replica, 0)
+            idle_ns, off_ns = (d.get(replica, 0) for d in (self._idle_ns, self._off_ns))
+            if replica in self._off_since:
+                off_ns += event.time_ns - self._off_since[replica]
+            else:
+                idle_ns += event.time_ns - self._empty_since.get(replica, 0)
             logged = sum(log.end_ns) - sum(log.start_ns) if log.detailed else busy_ns
             if not busy_ns == logged == log.totals["duration_ns"]:
                 raise self.broken(
@@ -227,10 +293,10 @@ class BusyTime(Check):
                     replica=replica,
                 )
             stalled_ns = self._stalled_ns.get(replica, 0)
-            if busy_ns + idle_ns + stalled_ns != event.time_ns:
+            if busy_ns + idle_ns + stalled_ns + off_ns != event.time_ns:
                 raise self.broken(
-                    f"busy {busy_ns} + idle {idle_ns} + stalled {stalled_ns} ns is not"
-                    " the horizon",
+                    f"busy {busy_ns} + idle {idle_ns} + stalled {stalled_ns} + off"
+                    f" {off_ns} ns is not the horizon",
                     event.time_ns,
                     replica=replica,
                 )

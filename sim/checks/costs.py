@@ -8,7 +8,7 @@ from typing import Final
 
 from sim.checks.book import Book
 from sim.checks.check import Check
-from sim.events import IterationsEnded, RunEnded
+from sim.events import IterationsCut, IterationsEnded, RunEnded
 from sim.step import NUM_COUNTS, StepCost
 
 AMOUNTS: Final = StepCost._fields[:NUM_COUNTS]
@@ -25,7 +25,7 @@ class StepCosts(Check):
     name = "step-cost"
     law = "Durations > 0; no amount is negative or infinite; parts <= durations."
 
-    def ended(self, event: IterationsEnded) -> None:
+    def ended(self, event: IterationsEnded | IterationsCut) -> None:
         """Look at every amount."""
         cost = event.cost
         whole = isinstance(sum(cost[:NUM_COUNTS]), int)
@@ -39,7 +39,9 @@ class StepCosts(Check):
                     event, f"{name} = {getattr(cost, name)} of {cost.duration_ns}"
                 )
 
-    def _of(self, event: IterationsEnded, what: str) -> Exception:
+    cut = ended
+
+    def _of(self, event: IterationsEnded | IterationsCut, what: str) -> Exception:
         return self.broken(what, event.time_ns, replica=event.replica)
 
 
@@ -53,10 +55,12 @@ class CostConservation(Check):
         super().__init__(book)
         self._sums: dict[int, tuple[float, ...]] = {}
 
-    def ended(self, event: IterationsEnded) -> None:
+    def ended(self, event: IterationsEnded | IterationsCut) -> None:
         """Add every amount."""
         sums = self._sums.get(event.replica, _NOTHING)
         self._sums[event.replica] = tuple(map(add, sums, event.cost))
+
+    cut = ended
 
     def run_ended(self, event: RunEnded) -> None:
         """Compare with the log: integers exactly, joules to rounding."""

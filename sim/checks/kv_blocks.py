@@ -5,9 +5,11 @@ from __future__ import annotations
 from sim.checks.book import Book
 from sim.checks.check import Check
 from sim.events import (
+    IterationsCut,
     IterationsEnded,
     IterationStarted,
     Queued,
+    ReplicaDown,
     RunEnded,
     Stalled,
     Stated,
@@ -36,6 +38,7 @@ class KvConservation(Check):
             )
 
     queued = started = ended = transfer_started = transfer_ended = stalled = state
+    down = state
 
 
 class KvSufficiency(Check):
@@ -69,7 +72,7 @@ class KvSufficiency(Check):
         self._used[replica] = event.state.used_blocks
 
     def between(
-        self, event: Queued | Stalled | TransferStarted | TransferEnded
+        self, event: Queued | Stalled | TransferStarted | TransferEnded | ReplicaDown
     ) -> None:
         """Also add up what is held between iterations."""
         replica = stated_by(event)
@@ -80,7 +83,7 @@ class KvSufficiency(Check):
             self._left.setdefault(replica, []).append((event.time_ns, blocks))
         self.state(event)
 
-    queued = transfer_started = transfer_ended = stalled = between
+    queued = transfer_started = transfer_ended = stalled = down = between
 
     def started(self, event: IterationStarted) -> None:
         """From here on the log counts."""
@@ -95,6 +98,10 @@ class KvSufficiency(Check):
             self._outside_ns[event.replica] = counted_ns - over_ns
         self._since_ns[event.replica] = event.time_ns
         self.state(event)
+
+    def cut(self, event: IterationsCut) -> None:
+        """The log counts up to here."""
+        self._since_ns[event.replica] = event.time_ns
 
     def _pass(self, replica: int, time_ns: int) -> None:
         passed_ns = time_ns - self._since_ns.get(replica, 0)

@@ -35,25 +35,33 @@ class Phase(StrEnum):
     DECODING = "decoding"
     FINISHED = "finished"
     REJECTED = "rejected"
+    LOST = "lost"
+    STRANDED = "stranded"
 
 
 TRANSITIONS: Mapping[Phase, tuple[Phase, ...]] = MappingProxyType(
     {
         Phase.COMING: (Phase.HELD,),
-        Phase.HELD: (Phase.SENT,),
-        Phase.SENT: (Phase.WAITING, Phase.REJECTED),
-        Phase.WAITING: (Phase.PREFILLING,),
-        Phase.PREFILLING: (Phase.DECODING, Phase.PARKED, Phase.FINISHED),
+        Phase.HELD: (Phase.SENT, Phase.STRANDED),
+        Phase.SENT: (Phase.WAITING, Phase.REJECTED, Phase.STRANDED),
+        Phase.WAITING: (Phase.PREFILLING, Phase.LOST),
+        Phase.PREFILLING: (
+            *(Phase.DECODING, Phase.PARKED),
+            *(Phase.FINISHED, Phase.LOST),
+        ),
         Phase.PARKED: (Phase.MOVING,),
         Phase.MOVING: (Phase.ARRIVED,),
         Phase.ARRIVED: (Phase.DECODING,),
-        Phase.DECODING: (Phase.WAITING, Phase.FINISHED),
+        Phase.DECODING: (Phase.WAITING, Phase.FINISHED, Phase.LOST),
+        Phase.LOST: (Phase.STRANDED,),
+        Phase.STRANDED: (Phase.SENT,),
         Phase.FINISHED: (),
         Phase.REJECTED: (),
     }
 )
 """What may follow what; from decoding back to waiting is preemption, and from parked to
-arrived the KV cache goes from one replica to another."""
+arrived the KV cache goes from one replica to another. Whoever is lost with a replica,
+or finds none that takes requests, is stranded at the client until it is sent."""
 
 
 @dataclass(slots=True)
@@ -67,7 +75,8 @@ class Entry:
         phase: Where it is.
         since_ns: Since when.
         replica: Which one it was sent to.
-        sent_ns: When; latencies count from here.
+        sent_ns: When the client first sent it; latencies count from here.
+        routed_ns: When it was last sent to a replica.
         waits_ns: Time in the queue of each replica so far.
         computed: Tokens of the goal that went through all layers, or were cached.
         cached: Tokens that its last admission skipped.
@@ -77,7 +86,9 @@ class Entry:
         stored: KV tokens when it began to decode.
         join_tick: Tick at which it began to decode.
         blocks: KV blocks held.
+        skipped: Tokens that all admissions of this attempt skipped.
         preemptions: Times it was preempted.
+        retries: Times it was sent again.
         first_scheduled_ns: Start of its first prefill.
         first_token_ns: Its first output token.
         finish_ns: Its last.
@@ -100,6 +111,7 @@ class Entry:
     since_ns: int = 0
     replica: int = -1
     sent_ns: int = 0
+    routed_ns: int = 0
     waits_ns: dict[int, int] = field(default_factory=dict)
     computed: int = 0
     cached: int = 0
@@ -109,7 +121,9 @@ class Entry:
     stored: int = 0
     join_tick: int = 0
     blocks: int = 0
+    skipped: int = 0
     preemptions: int = 0
+    retries: int = 0
     first_scheduled_ns: int | None = None
     first_token_ns: int | None = None
     finish_ns: int | None = None
@@ -144,6 +158,24 @@ class Entry:
             self.waits_ns[self.replica] = waited_ns + time_ns - self.since_ns
         self.phase, self.since_ns = phase, time_ns
 
+    @property
+    def runs_begun(self) -> int:
+        """Tells its runs apart, of all attempts."""
+        return self.preemptions + self.retries
+
+    def stay(self, time_ns: int) -> None:
+        """Count its time in the replica it leaves now."""
+        stayed_ns = self.stays_ns.get(self.replica, 0)
+        self.stays_ns[self.replica] = stayed_ns + time_ns - self.entered_ns
+
+    def start_over(self) -> None:
+        """Forget an attempt."""
+        self.retries += 1
+        self.goal = self.request.prompt_tokens
+        self.computed = self.cached = self.cached_first = self.skipped = 0
+        self.emitted, self.runs, self.replica = 0, [], -1
+        self.first_scheduled_ns = self.first_token_ns = None
+
 
 class ReplicaBook:
     """One replica: its queues by request id, decode ticks and KV blocks.
@@ -160,7 +192,9 @@ class ReplicaBook:
         used_blocks: KV blocks its requests need.
         block_ns: Blocks times time held, of blocks that were freed, less the time at
             which blocks still held were taken.
-        skipped_tokens: Tokens that admissions found in the prefix cache.
+        skipped_tokens: Tokens that admissions found in the prefix cache, but for
+            attempts that were lost.
+        lost_rows: Decode rows of attempts that were lost.
     """
 
     def __init__(self, setup: ReplicaSetup) -> None:
@@ -175,6 +209,7 @@ class ReplicaBook:
         self.used_blocks = 0
         self.block_ns = 0
         self.skipped_tokens = 0
+        self.lost_rows = 0
         self._sharers: Counter[int] = Counter()  # requests that hold a block, by key
         self._growing: dict[int, list[_Due]] = {}
         self._stopping: dict[int, list[_Due]] = {}
@@ -237,7 +272,7 @@ class ReplicaBook:
         tick, size = self.tick, self.setup.limits.block_size
         self.decoding[entry.request.id] = entry
         entry.stored, entry.join_tick = entry.goal, tick
-        due = _Due(entry, entry.preemptions)
+        due = _Due(entry, entry.runs_begun)
         self._stopping.setdefault(tick + entry.owed - entry.emitted, []).append(due)
         # The token of tick + k is number goal + k of the sequence: a block is full
         # when that is a multiple of its size.
@@ -248,6 +283,21 @@ class ReplicaBook:
         del self.decoding[entry.request.id]
         entry.emitted += self.tick - entry.join_tick
         self.close_run(entry, entry.join_tick)
+
+    def lose(self, entry: Entry, time_ns: int) -> None:
+        """Take out a request that is lost, with its blocks."""
+        request_id = entry.request.id
+        if request_id in self.decoding:
+            self.leave(entry)
+        elif request_id in self.prefilling:
+            del self.prefilling[request_id]
+        else:
+            self.waiting.remove(request_id)
+        self.free_blocks(entry, time_ns)
+        self.lost_rows += sum(run.stop - run.start for run in entry.runs)
+        self.skipped_tokens -= entry.skipped
+        entry.stay(time_ns)
+        entry.move(Phase.LOST, time_ns)
 
     def close_run(self, entry: Entry, first_tick: int) -> None:
         """Write down the token times of an uninterrupted run."""
@@ -269,7 +319,7 @@ class ReplicaBook:
 
 
 class _Due(NamedTuple):
-    """A date in the calendar of a run of a request; void once it was preempted."""
+    """A date in the calendar of a run of a request; void once it is over."""
 
     entry: Entry
     run: int
@@ -277,4 +327,4 @@ class _Due(NamedTuple):
     @property
     def holds(self) -> bool:
         entry = self.entry
-        return entry.phase is Phase.DECODING and entry.preemptions == self.run
+        return entry.phase is Phase.DECODING and entry.runs_begun == self.run

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sim.checks.book import Book
 from sim.checks.check import Check
 from sim.checks.ledger import Entry
-from sim.events import IterationsEnded, IterationStarted
+from sim.events import IterationsEnded, IterationStarted, ReplicaDown
 from sim.plan import PrefillChunk
 
 
@@ -57,6 +57,10 @@ class PrefixReuse(Check):
         for entry, _ in self.book.finished:
             stored = entry.request.prompt_tokens + entry.owed - 1
             self._add(event.replica, entry, stored)
+
+    def down(self, event: ReplicaDown) -> None:
+        """All of its cache is gone."""
+        self._ready.pop(event.replica, None)
 
     def _add(self, replica: int, entry: Entry, tokens: int) -> None:
         setup = self.book.replicas[replica].setup

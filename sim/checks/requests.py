@@ -13,9 +13,11 @@ from sim.events import (
     IterationStarted,
     Queued,
     Rejected,
+    Retried,
     RunEnded,
     Sent,
     Stated,
+    Stranded,
     TransferEnded,
     TransferStarted,
     stated_by,
@@ -47,6 +49,7 @@ class RequestConservation(Check):
                 )
 
     queued = started = ended = transfer_started = transfer_ended = stalled = state
+    down = state
 
     def run_ended(self, event: RunEnded) -> None:
         """Everybody has left, and the records are of everybody."""
@@ -68,15 +71,33 @@ class ClientConcurrency(Check):
     name = "client-concurrency"
     law = "min(max_concurrency, requests there are) are in progress in a closed loop."
 
-    held = in_progress = 0
+    def __init__(self, book: Book) -> None:
+        super().__init__(book)
+        self.held = self.in_progress = 0
+        self._stranded: set[int] = set()
 
     def arrived(self, event: Arrived) -> None:
         """One more to send."""
         self._all_sent(event)
         self.held += 1
 
+    def retried(self, event: Retried) -> None:
+        """In progress all the same."""
+        self._stranded.add(event.request_id)
+
+    def stranded(self, event: Stranded) -> None:
+        """In progress, on no replica."""
+        self._enters(event)
+        self._stranded.add(event.request_id)
+
     def sent(self, event: Sent) -> None:
-        """One more in progress."""
+        """One more in progress, unless it was before."""
+        if event.request_id in self._stranded:
+            self._stranded.remove(event.request_id)
+        else:
+            self._enters(event)
+
+    def _enters(self, event: Sent | Stranded) -> None:
         self.held -= 1
         self.in_progress += 1
         slots = self.book.setup.max_concurrency
@@ -160,7 +181,7 @@ class TransferConservation(Check):
 
     def delivered(self, event: Queued | Rejected) -> None:
         """Compare with when it was sent."""
-        sent_ns = self.book.entries[event.request_id].sent_ns
+        sent_ns = self.book.entries[event.request_id].routed_ns
         if event.time_ns - sent_ns != self.book.setup.frontend_ns:
             raise self.broken(
                 f"sent at {sent_ns} ns, delivered after {event.time_ns - sent_ns} ns"
@@ -228,6 +249,7 @@ def _times(
         ("first_token_ns", record.first_token_ns, entry.first_token_ns),
         ("finish_ns", record.finish_ns, entry.finish_ns),
         ("preemptions", record.preemptions, entry.preemptions),
+        ("retries", record.retries, entry.retries),
         ("cached_tokens", record.cached_tokens, entry.cached_first),
         ("token runs", tuple(record.runs), tuple(entry.runs)),
     )

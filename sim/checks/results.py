@@ -108,7 +108,8 @@ def run_totals(done: Finished) -> None:
     finished = rows["finish_ns"].notna()
     end_ns = int(iterations["end_ns"].max()) if len(iterations) else 0
     busy_ns = int(iterations["end_ns"].sum()) - int(iterations["start_ns"].sum())
-    idle_ns = len(done.run.logs) * end_ns - busy_ns
+    off = [s.within_ns(end_ns) for own in done.run.fleet.off for s in own]
+    idle_ns = len(done.run.logs) * end_ns - busy_ns - sum(b - a for a, b in off)
     idle_j = done.machine.power.idle_j(idle_ns)
     # Bins of one second, but the last, which ends with the run.
     starts_ns = (series["time_s"] * NS_PER_S).tolist()
@@ -122,6 +123,7 @@ def run_totals(done: Finished) -> None:
         "total_input_tokens": int(rows["prompt_tokens"][finished].sum()),
         "total_output_tokens": int(rows["output_tokens"].sum()),
         "preemptions": int(rows["preemptions"].sum()),
+        "retries": int(rows["retries"].sum()),
         "iterations": len(iterations),
         "duration": end_ns / NS_PER_S,
         "energy_idle_j": idle_j,

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
 from sim.checks.book import Book
 from sim.checks.check import Check
 from sim.checks.ledger import Entry, Phase
-from sim.events import IterationsEnded, IterationStarted, RunEnded
+from sim.events import (
+    IterationsCut,
+    IterationsEnded,
+    IterationStarted,
+    Retried,
+    RunEnded,
+)
 from sim.plan import LayerSpan, PrefillChunk, StepPlan
 
 
@@ -70,6 +79,16 @@ class LayersOnce(Check):
             if entry.phase is not Phase.PREFILLING:
                 self._complete(event, entry)
 
+    def cut(self, event: IterationsCut) -> None:
+        """What prefills runs once."""
+        prefills = any(span.prefill for span in self._plans[event.replica].spans)
+        if prefills and event.end_ns:
+            raise self._of(event, "a plan that prefills ran more than once")
+
+    def retried(self, event: Retried) -> None:
+        """Its layers begin anew."""
+        self._seen.pop(event.request_id, None)
+
     def _complete(self, event: IterationsEnded, entry: Entry) -> None:
         seen = self._seen.pop(entry.request.id)
         if seen != [entry.goal] * len(seen):
@@ -81,7 +100,7 @@ class LayersOnce(Check):
 
     def _of(
         self,
-        event: IterationStarted | IterationsEnded,
+        event: IterationStarted | IterationsEnded | IterationsCut,
         what: str,
         request: int | None = None,
     ) -> Exception:
@@ -92,27 +111,41 @@ class TokenConservation(Check):
     """What iterations scheduled, against what finished requests needed."""
 
     name = "token-conservation"
-    law = "Scheduled = (re)computed prompts - cached + outputs but each run's first."
+    law = "Scheduled = (re)computed prompts - cached + outputs but firsts + lost."
 
     def __init__(self, book: Book) -> None:
         super().__init__(book)
-        self._prefill: dict[int, int] = {}
-        self._decode: dict[int, int] = {}
+        self._prefill: Counter[int] = Counter()
+        self._decode: Counter[int] = Counter()
+        self._lost: Counter[int] = Counter()
         self._rows: dict[int, int] = {}
+        self._spans: dict[int, Sequence[LayerSpan]] = {}
+        self._of_request: Counter[int] = Counter()  # in this attempt
 
     def started(self, event: IterationStarted) -> None:
-        """Count decode rows, and prompt tokens times layers."""
+        """Note decode rows, and who prefills."""
         spans, replica = event.plan.spans, event.replica
         rows = len(self.book.replicas[replica].decoding)
-        self._rows[replica] = rows if spans[0].decode else 0
+        self._rows[replica], self._spans[replica] = rows if spans[0].decode else 0, ()
         if any(span.prefill for span in spans):
-            scheduled = sum(s.layers * sum(c.tokens for c in s.prefill) for s in spans)
-            self._prefill[replica] = self._prefill.get(replica, 0) + scheduled
+            self._spans[replica] = spans
 
     def ended(self, event: IterationsEnded) -> None:
-        """Its decode rows ran once per iteration."""
-        rows = self._rows[event.replica] * len(event.end_ns)
-        self._decode[event.replica] = self._decode.get(event.replica, 0) + rows
+        """Its decode rows ran once per iteration; so did its prompt tokens x layers."""
+        self.cut(event)
+        for span in self._spans[event.replica]:
+            for chunk in span.prefill:
+                scheduled = span.layers * chunk.tokens
+                self._prefill[event.replica] += scheduled
+                self._of_request[chunk.request_id] += scheduled
+
+    def cut(self, event: IterationsEnded | IterationsCut) -> None:
+        """Decodes before the failure ran."""
+        self._decode[event.replica] += self._rows[event.replica] * len(event.end_ns)
+
+    def retried(self, event: Retried) -> None:
+        """What it had computed was for nothing."""
+        self._lost[event.replica] += self._of_request.pop(event.request_id, 0)
 
     def run_ended(self, event: RunEnded) -> None:
         """Compare three counts: of iterations, of the log's rows and of the records."""
@@ -133,15 +166,15 @@ class TokenConservation(Check):
                         outputs += run.stop - run.start
                     emitted += 1 + run.stop - run.start
             prompts -= self.book.replicas[replica].skipped_tokens
-            prefill = self._prefill.get(replica, 0)
-            decode = self._decode.get(replica, 0)
+            outputs += self.book.replicas[replica].lost_rows
+            prefill, decode = self._prefill[replica], self._decode[replica]
             self._compare(
                 event,
                 replica,
                 "prompt tokens x layers",
                 prefill,
                 sum(log.prefill_layer_tokens) if log.detailed else prefill,
-                prompts * setup.limits.num_layers,
+                prompts * setup.limits.num_layers + self._lost[replica],
             )
             self._compare(
                 event,

@@ -51,3 +51,7 @@ class WaitingQueue(Protocol):
     def decoded(self, client: int, tokens: int) -> None:
         """Take note of decoded tokens of a client."""
         ...
+
+    def clear(self) -> None:
+        """Forget everything, as an engine does that starts anew."""
+        ...

@@ -50,3 +50,8 @@ class ShortestJobFirst:
 
     def decoded(self, client: int, tokens: int) -> None:
         """Changes nothing."""
+
+    def clear(self) -> None:
+        """Forget everybody."""
+        self._preempted.clear()
+        self._sorted.clear()

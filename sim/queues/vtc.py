@@ -98,6 +98,13 @@ class VirtualTokenCounter:
         served = self.served.get(client, 0)  # it may have been prefilled elsewhere
         self.served[client] = served + OUTPUT_WEIGHT * tokens
 
+    def clear(self) -> None:
+        """Forget everybody, and what they were served."""
+        self._preempted.clear()
+        self._waiting.clear()
+        self._size, self._last_left = 0, None
+        self.served.clear()
+
 
 def _least(counters: Mapping[int, int]) -> int:
     """The client with the smallest counter, the lowest on ties."""

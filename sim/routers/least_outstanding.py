@@ -10,7 +10,7 @@ class LeastOutstandingRequests:
 
     def route(self, loads: Loads) -> int:
         """Index of the least loaded replica."""
-        return min(range(len(loads)), key=loads.requests.__getitem__)
+        return min(loads.choices, key=loads.requests.__getitem__)
 
 
 class LeastOutstandingTokens:
@@ -21,4 +21,4 @@ class LeastOutstandingTokens:
 
     def route(self, loads: Loads) -> int:
         """Index of the least loaded replica."""
-        return min(range(len(loads)), key=loads.tokens.__getitem__)
+        return min(loads.choices, key=loads.tokens.__getitem__)

@@ -24,12 +24,13 @@ class PowerOfTwoChoices:
 
     def route(self, loads: Loads) -> int:
         """Index of the replica."""
-        count = len(loads)
+        choices = loads.choices
+        count = len(choices)
         if count == 1:
-            return 0
-        first = self._draw(count)
-        second = self._draw(count - 1)
-        second += second >= first
+            return choices[0]
+        drawn = self._draw(count)
+        other = self._draw(count - 1)
+        first, second = choices[drawn], choices[other + (other >= drawn)]
         return second if loads.requests[second] < loads.requests[first] else first
 
     def _draw(self, below: int) -> int:

@@ -29,7 +29,8 @@ class PrefixAffinity:
     is over 0.3 of the prompt; of equals the less loaded one. Else the least loaded.
 
     The router knows what it sent where, the least recently used forgotten first, and
-    nothing of what engines evict.
+    nothing of what engines evict. Of a replica that takes no requests it forgets
+    everything, for its cache will be gone when it comes back.
 
     Args:
         max_tree_tokens: Tokens remembered for each replica.
@@ -42,6 +43,8 @@ class PrefixAffinity:
 
     def route(self, loads: Loads) -> int:
         """Index of the replica."""
+        if loads.open is not None:
+            self._seen = {k: m for k, m in self._seen.items() if k in loads.open}
         chosen = self._choose(loads)
         if loads.prompt.segments:
             memory = self._seen.setdefault(chosen, _Memory(self._most))
@@ -49,7 +52,8 @@ class PrefixAffinity:
         return chosen
 
     def _choose(self, loads: Loads) -> int:
-        least, most = min(loads.requests), max(loads.requests)
+        counts = [loads.requests[k] for k in loads.choices]
+        least, most = min(counts), max(counts)
         uneven = most - least > BALANCE_ABS and most > BALANCE_REL * least
         if uneven or not loads.prompt.segments:
             return self._by_load.route(loads)

@@ -12,7 +12,9 @@ class RoundRobin:
         self._next = 0
 
     def route(self, loads: Loads) -> int:
-        """The replica after the last one chosen."""
+        """The next open replica after the last one chosen."""
         chosen = self._next
+        while chosen not in loads.choices:
+            chosen = (chosen + 1) % len(loads)
         self._next = (chosen + 1) % len(loads)
         return chosen

@@ -20,16 +20,23 @@ class Loads:
         tokens: Their prompt tokens.
         prompt: What of the prompt to be routed other prompts may share.
         prompt_tokens: All of its tokens.
+        open: Replicas that take requests, in order, if not all of them do.
     """
 
     requests: Sequence[int]
     tokens: Sequence[int]
     prompt: Prefix = NOTHING_SHARED
     prompt_tokens: int = 0
+    open: Sequence[int] | None = None
 
     def __len__(self) -> int:
         """Replicas."""
         return len(self.requests)
+
+    @property
+    def choices(self) -> Sequence[int]:
+        """Indices of the replicas to choose from, in order; at least one."""
+        return range(len(self)) if self.open is None else self.open
 
 
 class Router(Protocol):

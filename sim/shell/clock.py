@@ -25,13 +25,15 @@ class Kind(IntEnum):
     """Order of events at the same nanosecond.
 
     Arrivals come first, so that a plan made at a time sees every request that arrived
-    by then; iterations end before new ones are planned. Among replicas the lower index
-    goes first, whenever its event was scheduled.
+    by then; iterations end before replicas fail or come back, and those that are there
+    plan last. Among replicas the lower index goes first, whenever its event was
+    scheduled.
     """
 
     ARRIVAL = 0
     ITERATION_END = 1
-    PLAN = 2
+    FLEET = 2
+    PLAN = 3
 
 
 class Clock(Environment):

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from sim.engine import Engine
 from sim.errors import ConfigError, SimulationError
 from sim.events import (
     Arrived,
+    Event,
     Observer,
     Offered,
     Queued,
     Rejected,
+    Retried,
     RunEnded,
     RunStarted,
     Sent,
+    Stranded,
     TransferEnded,
     TransferStarted,
     engine_state,
@@ -25,12 +28,16 @@ from sim.events import (
 )
 from sim.handover import Disaggregation, Handover
 from sim.iteration_log import IterationLog
+from sim.outages import FleetLog, Outages
 from sim.record_table import RecordTable
 from sim.request import Request, RequestRecord
 from sim.routers import Router
+from sim.scaling import Scaling
 from sim.shell.clock import Clock, Kind, Process
+from sim.shell.fleet import Fleet, FleetOutlets
 from sim.shell.pool import Pool
 from sim.shell.replica import Outlets, Replica
+from sim.shell.scaler import Scaler
 from sim.shell.transfers import Transfers
 from sim.step import StepPricer
 
@@ -42,10 +49,12 @@ class ClusterRun:
     Attributes:
         records: One per request, in workload order.
         logs: One per replica.
+        fleet: What became of the replicas.
     """
 
     records: Sequence[RequestRecord]
     logs: tuple[IterationLog, ...]
+    fleet: FleetLog = field(default_factory=FleetLog)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +103,9 @@ class Cluster:
             self._decoders = Pool(split.router, range(first, count))
             self._transfers = Transfers(self._clock, split.pools.links, count)
         self._held: deque[RequestRecord] = deque()
+        self._stranded: deque[RequestRecord] = deque()  # sent, on no replica
+        self._lost: list[RequestRecord] = []
+        self._to_come = 0
         self._turns: dict[int, deque[Request]] = {}  # to come, by the one under way
         self._records = RecordTable(())
         self._on_done: Callable[[], None] = lambda: None
@@ -111,7 +123,29 @@ class Cluster:
             )
             for index, (engine, own) in enumerate(zip(engines, pricers, strict=True))
         ]
+        self._fleet: Fleet | None = None
+        self._scaler: Scaler | None = None
         self._observer: Observer | None = None
+
+    def suffer(self, outages: Outages) -> None:
+        """Let replicas fail and be drained in the run to come; not with ``split``.
+
+        A request on a replica that fails is sent again to another one; like any other
+        it waits at the client until a replica takes requests. Latencies count from
+        when it was first sent, or would have been.
+        """
+        if outages:
+            self._fleet = self._make_fleet()
+            self._fleet.suffer(outages)
+
+    def scale(self, scaling: Scaling) -> None:
+        """Let an autoscaler start and drain replicas; not with outages or ``split``."""
+        self._fleet = self._make_fleet()
+        self._scaler = Scaler(self._clock, self._fleet, scaling)
+
+    def _make_fleet(self) -> Fleet:
+        hooks = FleetOutlets(self._take_back, self._send)
+        return Fleet(self._clock, self._replicas, self._pool, hooks)
 
     def run(
         self,
@@ -137,7 +171,7 @@ class Cluster:
         self._observe(observer, requests)
         self._clock.process(self._arrivals(requests))
         try:
-            self._clock.run()
+            self._run_clock(len(requests))
             if observer is not None:
                 observer.on(RunEnded(self._clock.now_ns, records, logs))
         except SimulationError as error:
@@ -147,12 +181,30 @@ class Cluster:
                 "the run would pass 2**63 ns (292 years) of simulated time: the load"
                 " is too large, or the machine is scaled too low"
             ) from error
-        return ClusterRun(records, logs)
+        return ClusterRun(records, logs, self._fleet_log())
+
+    def _fleet_log(self) -> FleetLog:
+        fleet = self._fleet
+        if fleet is None:
+            return FleetLog()
+        return FleetLog(fleet.off_spans(), self._lost, fleet.starts)
+
+    def _run_clock(self, requests: int) -> None:
+        """Until nothing is left to happen, or to happen to requests."""
+        if self._fleet is None:
+            self._clock.run()
+        elif requests:
+            self._to_come, self._all_done = requests, self._clock.event()
+            if self._scaler is not None:
+                self._scaler.begin()
+            self._clock.run(until=self._all_done)
 
     def _observe(self, observer: Observer | None, requests: Sequence[Request]) -> None:
         if observer is None:
             return
         self._observer = observer
+        if self._fleet is not None:
+            self._fleet.observer = observer
         for replica in self._replicas:
             replica.observer = observer
         setups = tuple(replica_setup(replica.engine) for replica in self._replicas)
@@ -184,19 +236,42 @@ class Cluster:
         self._arrive(turns)
 
     def _send(self) -> None:
+        while self._stranded and self._pool.is_open:
+            self._route(self._stranded.popleft())
         while self._held and (self._slots is None or self._slots > 0):
             record = self._held.popleft()
             record.arrival_ns = self._clock.now_ns
-            record.replica = self._pool.enter(record)
             if self._slots is not None:
                 self._slots -= 1
-            if self._observer is not None:
-                sent_ns = record.arrival_ns
-                self._observer.on(Sent(sent_ns, record.request.id, record.replica))
-            if self._frontend_ns:
-                self._clock.process(self._deliver_later(record))
+            if self._pool.is_open:
+                self._route(record)
             else:
-                self._deliver(record)
+                self._stranded.append(record)
+                self._tell(Stranded(record.arrival_ns, record.request.id))
+
+    def _route(self, record: RequestRecord) -> None:
+        record.replica = self._pool.enter(record)
+        self._tell(Sent(self._clock.now_ns, record.request.id, record.replica))
+        if self._frontend_ns:
+            self._clock.process(self._deliver_later(record))
+        else:
+            self._deliver(record)
+        if self._scaler is not None:
+            self._scaler.see(self._pool.total)
+
+    def _tell(self, event: Event) -> None:
+        if self._observer is not None:
+            self._observer.on(event)
+
+    def _take_back(self, records: Iterable[RequestRecord]) -> None:
+        """Have the client send again what a replica has lost."""
+        for record in records:
+            self._pool.leave(record.replica, record)
+            at = (record.request.id, record.replica)
+            self._tell(Retried(self._clock.now_ns, *at))
+            self._lost.append(record.start_over())
+            self._stranded.append(record)
+        self._send()
 
     def _deliver_later(self, record: RequestRecord) -> Process:
         yield self._clock.after(self._frontend_ns, Kind.ARRIVAL)
@@ -204,6 +279,9 @@ class Cluster:
         self._send()
 
     def _deliver(self, record: RequestRecord) -> None:
+        if self._fleet is not None and self._fleet.is_down(record.replica):
+            self._take_back([record])
+            return
         self._replicas[record.replica].submit(record)
         if self._observer is not None:
             self._tell_delivered(self._observer, record)
@@ -223,8 +301,8 @@ class Cluster:
         self._send()
 
     def _leave(self, record: RequestRecord) -> None:
-        moved = record.prefill_replica >= 0
-        (self._decoders if moved else self._pool).leave(record.replica, record)
+        moved, replica = record.prefill_replica >= 0, record.replica
+        (self._decoders if moved else self._pool).leave(replica, record)
         if record.rejected is not None:
             record.replica = -1
         self._records.close(record)
@@ -234,6 +312,17 @@ class Cluster:
         turns = self._turns.pop(record.request.id, None)
         if turns is not None:
             self._clock.process(self._think(turns))
+        if self._fleet is not None:
+            self._count_down(self._fleet, replica)
+
+    def _count_down(self, fleet: Fleet, replica: int) -> None:
+        """A request is done; the run is when all are."""
+        fleet.left(replica)
+        if self._scaler is not None:
+            self._scaler.see(self._pool.total)
+        self._to_come -= 1
+        if not self._to_come:
+            self._all_done.succeed()
 
     def _prefilled(self, handover: Handover) -> None:
         """Offer a prefilled request to a decode replica."""

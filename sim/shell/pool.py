@@ -21,12 +21,38 @@ class Pool:
         self._first = replicas[0]
         self._requests = [0] * len(replicas)
         self._tokens = [0] * len(replicas)
+        self._open: list[int] | None = None  # positions, if not all take requests
+
+    @property
+    def is_open(self) -> bool:
+        """Whether any replica takes requests."""
+        return self._open is None or bool(self._open)
+
+    def set_open(self, replicas: Sequence[int]) -> None:
+        """Route requests to these replicas only."""
+        positions = [replica - self._first for replica in sorted(replicas)]
+        everybody = len(positions) == len(self._requests)
+        self._open = None if everybody else positions
+
+    @property
+    def total(self) -> int:
+        """Requests in progress on all replicas or on their way."""
+        return sum(self._requests)
+
+    def outstanding(self, replica: int) -> int:
+        """Requests that a replica has in progress or on their way to it."""
+        return self._requests[replica - self._first]
 
     def enter(self, record: RequestRecord) -> int:
-        """Choose a replica for a request and count it there; returns its index."""
+        """Choose a replica for a request and count it there; returns its index.
+
+        There must be an open one.
+        """
         request = record.request
         prompt = request.prefix.within(request.prompt_tokens)
-        loads = Loads(self._requests, self._tokens, prompt, request.prompt_tokens)
+        loads = Loads(
+            self._requests, self._tokens, prompt, request.prompt_tokens, self._open
+        )
         chosen = self._router.route(loads)
         self._add(chosen, record, 1)
         return self._first + chosen

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from sim.engine import Engine
 from sim.events import (
+    IterationsCut,
     IterationsEnded,
     IterationStarted,
     Observer,
@@ -17,11 +18,18 @@ from sim.events import (
     engine_state,
 )
 from sim.handover import Handover
-from sim.iteration_log import IterationLog
+from sim.iteration_log import Begun, IterationLog, begun
 from sim.plan import StepPlan
 from sim.request import RequestRecord
 from sim.shell.clock import Clock, Interrupt, Kind, Moment, Process
-from sim.step import ClockedPricer, DecodePricer, Int64, StepCost, StepPricer
+from sim.step import (
+    ClockedPricer,
+    DecodeCosts,
+    DecodePricer,
+    Int64,
+    StepCost,
+    StepPricer,
+)
 
 _FEWEST: Final = 8
 """Iterations in a row from which one vector is cheaper than one price each."""
@@ -29,15 +37,28 @@ _MOST: Final = 4096
 """Iterations in one vector; an arrival throws away those after it."""
 
 
+class _Step(NamedTuple):
+    """One iteration under way."""
+
+    begun: Begun
+    cost: StepCost
+
+
 @dataclass(slots=True)
 class _Run:
     """Iterations under way that only decode.
 
     Attributes:
+        plan: Of each.
+        begun: The engine when the first of them began.
+        costs: Of each.
         ends: End of each (ns), increasing.
         steps: How many of them will happen.
     """
 
+    plan: StepPlan
+    begun: Begun
+    costs: DecodeCosts
     ends: Int64
     steps: int
 
@@ -91,6 +112,7 @@ class Replica:
         if fast_forward and isinstance(pricer, DecodePricer):
             self._decode_pricer = pricer
         self._idle: Moment | None = None
+        self._step: _Step | None = None
         self._decodes: _Run | None = None
         self.engine = engine
         self.log = IterationLog(detailed=detailed)
@@ -118,6 +140,52 @@ class Replica:
         self.engine.release(request_id)
         self._notice()
 
+    def reset(self) -> list[RequestRecord]:
+        """Fail, or start anew: lose all that is here, the iteration under way too.
+
+        Returns:
+            The requests that were here, as they came.
+        """
+        if self._step is not None:
+            self._cut_off(self._step)
+        elif self._decodes is not None:
+            self._cut_off(self._end_whole(self._decodes), self._decodes)
+        return self.engine.reset()
+
+    def _end_whole(self, run: _Run) -> _Step | None:
+        """Keep the decodes that have ended; returns the one under way, if any."""
+        now_ns, first = self._clock.now_ns, run.begun
+        whole = int(run.ends.searchsorted(now_ns, side="right"))
+        run.steps = whole
+        if not whole:
+            return _Step(first, run.costs.at(0))
+        ends = run.ends[:whole]
+        end_ns = int(ends[-1])
+        self.log.append_decodes(
+            first.start_ns, ends, run.costs, first.waiting, self.engine
+        )
+        self.engine.finish_decodes(whole, end_ns)
+        if end_ns == now_ns:
+            return None
+        self.engine.begin(run.plan, end_ns)
+        return _Step(begun(end_ns, self.engine), run.costs.at(whole))
+
+    def _cut_off(self, step: _Step | None, run: _Run | None = None) -> None:
+        """Log part of an iteration, after the whole ones of a run, and tell of it."""
+        now_ns, costs, ends = self._clock.now_ns, [], ()
+        if run is not None and run.steps:
+            costs, ends = [run.costs.total(run.steps)], run.ends[: run.steps].tolist()
+        if step is not None:
+            part = step.cost.part(now_ns - step.begun.start_ns)
+            self.log.append_lost(step.begun, part)
+            costs.append(part)
+        self._step = self._decodes = None
+        self._process.interrupt()
+        if self.observer is not None:
+            cost = StepCost(*map(sum, zip(*costs, strict=True)))
+            cut = IterationsCut(now_ns, self._index, tuple(ends), cost)
+            self.observer.on(cut)
+
     def _notice(self) -> None:
         """Plan anew: at once if idle, else after the iteration under way."""
         if self._idle is not None and self.engine.has_work:
@@ -140,6 +208,8 @@ class Replica:
                 yield self._wait()
             if clock.busy_now:
                 yield clock.after(0, Kind.PLAN, self._index)
+            if not engine.has_work:  # lost meanwhile
+                continue
             while (handover := engine.pull()) is not None:
                 self._outlets.pulled(handover, self._index)
             plan = engine.plan()
@@ -171,10 +241,15 @@ class Replica:
         if self._clocked is not None:
             self._clocked.begin(start_ns)
         cost = self._pricer.price(plan, decoding, context)
-        self.log.append(start_ns, plan, cost, engine)
+        step = self._step = _Step(begun(start_ns, engine), cost)
         if self.observer is not None:
             self._tell_started(self.observer, start_ns, plan)
-        yield self._clock.after(cost.duration_ns, Kind.ITERATION_END, self._index)
+        try:
+            yield self._clock.after(cost.duration_ns, Kind.ITERATION_END, self._index)
+        except Interrupt:
+            return
+        self._step = None
+        self.log.append(step.begun, plan, cost)
         end_ns = self._clock.now_ns
         finished = engine.finish(plan, end_ns)
         if self.observer is not None:
@@ -194,17 +269,19 @@ class Replica:
     def _run_decodes(self, plan: StepPlan, pricer: DecodePricer, steps: int) -> Process:
         engine, start_ns = self.engine, self._clock.now_ns
         engine.begin(plan, start_ns)
-        decoding, waiting = engine.decoding.size, len(engine.waiting)
+        decoding, first = engine.decoding.size, begun(start_ns, engine)
         context = engine.decoding.stored_tokens + decoding
         costs = pricer.price_decodes(decoding, context, steps)
         ends = start_ns + np.add.accumulate(costs.duration_ns)
-        run = self._decodes = _Run(ends, steps)
+        run = self._decodes = _Run(plan, first, costs, ends, steps)
         if self.observer is not None:
             self._tell_started(self.observer, start_ns, plan)
         yield from self._wait_for(run)
+        if self._decodes is not run:
+            return  # lost
         self._decodes = None
         ends = run.ends[: run.steps]
-        self.log.append_decodes(start_ns, ends, costs, waiting, engine)
+        self.log.append_decodes(start_ns, ends, costs, first.waiting, engine)
         finished = engine.finish_decodes(run.steps, int(ends[-1]))
         if self.observer is not None:
             cost = costs.total(run.steps)
@@ -230,8 +307,8 @@ class Replica:
         )
 
     def _wait_for(self, run: _Run) -> Process:
-        """Until the end of the run, which an arrival may bring closer."""
-        while True:
+        """Until the end of the run, which an arrival may bring closer, or its loss."""
+        while self._decodes is run:
             delay_ns = int(run.ends[run.steps - 1]) - self._clock.now_ns
             try:
                 yield self._clock.after(delay_ns, Kind.ITERATION_END, self._index)

@@ -47,6 +47,8 @@ class _Used:
     runs: int = 0
 
 
+_AWAY: Final = ("outages", "mtbf_s", "repair_s")
+
 _machines: dict[Config, _Used] = {}
 """Machines of this process by what they depend on, least recently used first."""
 
@@ -131,6 +133,7 @@ def _machine_config(config: Config) -> Config:
         update={
             "seed": 0,
             "engine": config.engine.model_copy(update=engine),
+            "cluster": config.cluster.model_copy(update=dict.fromkeys(_AWAY)),
             "workload": WorkloadConfig(),
             "slo": SloConfig(),
             "cost": CostConfig(),

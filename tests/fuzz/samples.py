@@ -17,6 +17,10 @@ TRACE = (
     b"arrived_at,num_prefill_tokens,num_decode_tokens,note\n"
     b"0,5,6,a\n0.5,7,8,b\n0.5,100,1,\n2.25,1,20,c\n"
 )
+OUTAGES = (
+    b"replica,kind,start_s,end_s,note\n"
+    b"0,failure,0,6,a\n1,drain,7.5,8,b\n0,drain,100,1e3,\n"
+)
 MOONCAKE: tuple[dict[str, Any], ...] = (
     {"timestamp": 0, "input_length": 5, "output_length": 6, "hash_ids": [7]},
     {"timestamp": 27.5, "input_length": 513, "output_length": 8, "hash_ids": [7, 1]},

@@ -10,6 +10,7 @@ import io
 import json
 import math
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -33,6 +34,7 @@ from sim.plan import LayerSpan, PrefillChunk, StepPlan
 from sim.runner import prepare, run_prepared
 from sim.schedulers import SCHEDULERS
 from tests.fuzz import mutate, samples
+from workloads.outages import read_outages
 from workloads.request_logs import read_request_log
 from workloads.routing.importers import read_routing
 from workloads.routing.importers.options import ImportOptions
@@ -82,6 +84,13 @@ def trace(random: Random, folder: Path) -> None:
     if read.arrival_ns is not None:
         assert (np.diff(read.arrival_ns) >= 0).all()
         assert read.arrival_ns.min() >= 0
+
+
+def outages(random: Random, folder: Path) -> None:
+    """Failures and drains of two replicas."""
+    for own in read_outages(str(_table(random, folder, samples.OUTAGES)), 2).of:
+        times = [t for outage in own for t in (outage.start_ns, outage.end_ns)]
+        assert all(a < b for a, b in pairwise([-1, *times]))
 
 
 def mooncake(random: Random, folder: Path) -> None:
@@ -374,6 +383,7 @@ TARGETS: Mapping[str, tuple[Target, int]] = {
     "override": (override, 15),
     "trace": (trace, 20),
     "mooncake": (mooncake, 10),
+    "outages": (outages, 6),
     "request-log": (request_log, 15),
     "steps": (steps, 6),
     "kernels": (kernels, 8),

@@ -56,6 +56,13 @@ OUR_KEYS = {
     *(f"gpu_{part}_bytes" for part in ("hbm", "weight", "kv_cache")),
     *(f"gpu_{part}_bytes" for part in ("activation", "parked")),
     *("prefix_cache_hits", "prefix_cache_hit_rate"),
+    *(
+        "replicas",
+        "replica_starts",
+        "retries",
+        "mean_replicas_on",
+        "mean_replicas_paid",
+    ),
     *("kv_transfers", "kv_transfer_bytes", "prefill_replicas", "energy_per_gpu_j"),
     *(
         f"p{percentile}_{metric}_ms"
