@@ -54,9 +54,9 @@ def memory_fit(
     kv_tokens: int,
     batch_tokens: int,
     num_seqs: int,
-    parks: bool,
+    parked_tokens: int,
 ) -> MemoryFit:
-    """Memory of one GPU of a replica.
+    """Memory of one GPU of a replica, of the fullest stage of its pipeline.
 
     Args:
         gpu: With the capacity it has.
@@ -64,23 +64,29 @@ def memory_fit(
         kv_tokens: Tokens in the KV cache of the replica.
         batch_tokens: Most tokens of an iteration.
         num_seqs: Most requests in one.
-        parks: Whether prompts wait between layers from iteration to iteration, with
-            hidden state and residual of every token (layered prefill).
+        parked_tokens: Most prompt tokens that wait between layers from iteration to
+            iteration, with hidden state and residual (layered prefill).
     """
     shape, tp = deployment.model, deployment.tp
-    parked = 2 * shape.hidden_size * _ACTIVATION_BYTES * batch_tokens if parks else 0
     copies = max(tp // shape.num_kv_heads, 1)
-    token_bytes = shape.kv_bytes_per_token(deployment.kv_dtype) * copies
+    layer_bytes = shape.kv_bytes_per_token_layer(deployment.kv_dtype) * copies
     ranks = 1 if deployment.contexts_everywhere else deployment.dp
     logits = num_seqs * shape.vocab_size * _LOGIT_BYTES
-    return MemoryFit(
-        hbm_bytes=gpu.hbm_bytes,
-        weight_bytes=weight_bytes_per_gpu(deployment),
-        kv_bytes=-(-kv_tokens * token_bytes // (tp * ranks)),
-        activation_bytes=batch_tokens * token_activation_bytes(deployment) + logits,
-        parked_bytes=parked,
-        reserved_bytes=gpu.reserved_bytes(deployment.gpus),
-        workspace_bytes=gpu.other_bytes,
+    activations = batch_tokens * token_activation_bytes(deployment)
+    return max(
+        (
+            MemoryFit(
+                hbm_bytes=gpu.hbm_bytes,
+                weight_bytes=weight_bytes_per_gpu(deployment, stage),
+                kv_bytes=-(-kv_tokens * stage.layers * layer_bytes // (tp * ranks)),
+                activation_bytes=activations + logits * stage.heads,
+                parked_bytes=2 * shape.hidden_size * _ACTIVATION_BYTES * parked_tokens,
+                reserved_bytes=gpu.reserved_bytes(deployment.replica_gpus),
+                workspace_bytes=gpu.other_bytes,
+            )
+            for stage in deployment.stages
+        ),
+        key=lambda fit: fit.needed_bytes,
     )
 
 

@@ -61,17 +61,24 @@ class AttentionCosts:
         kernels: Kernel times of the model on one GPU.
         work: Bytes and FLOPs of the model.
         ranks: Data-parallel ranks; the slowest decides.
+        layers: First layer and the one after the last, where decodes attend; None for
+            the whole model. Prompts attend in the layers of their spans.
     """
 
     def __init__(
-        self, *, kernels: KernelTimes, work: ModelWork, ranks: AttentionRanks
+        self,
+        *,
+        kernels: KernelTimes,
+        work: ModelWork,
+        ranks: AttentionRanks,
+        layers: tuple[int, int] | None = None,
     ) -> None:
         self._kernels = kernels
         self._work = work
         self._ranks = ranks
         self._prefill: dict[tuple[object, ...], Attention] = {}
         # Of every iteration that decodes, so worked out once.
-        self._decode_groups = self._window_groups(0, work.num_layers)
+        self._decode_groups = self._window_groups(*(layers or (0, work.num_layers)))
         self._decode_pair_flops = work.decode_pair_flops
 
     def of(self, plan: StepPlan, decoding: int, context_tokens: int) -> Attention:

@@ -22,6 +22,7 @@ from calibration.models import model
 from calibration.pack_format import sha256
 from calibration.tables import DATA_DIR, KernelTables, load_tables
 from sim.attention_ranks import AttentionRanks
+from sim.build_pipeline import pipeline_of
 from sim.build_rebalance import fresh_pricer, placed_experts
 from sim.config import Config, check_names
 from sim.energy import PowerModel
@@ -30,6 +31,7 @@ from sim.expert_loads import ExpertLoads
 from sim.handover import KvLinks
 from sim.input_file import read_bytes
 from sim.model_work import ModelWork
+from sim.pipeline_cost import PipelineCostModel
 from sim.placed_parts import PlacedStepParts
 from sim.placed_rows import PlacedRowCosts
 from sim.placement import PLACEMENTS
@@ -58,7 +60,8 @@ class Machine:
         kv_dtype: KV cache format.
         kernels: Kernel times of the model on one GPU.
         pricer: Prices plans.
-        parts: Splits the time of a plan into its kernels.
+        parts: Splits the time of a plan into its kernels; None for a pipeline, and
+            where experts move.
         work: Bytes and FLOPs of the model.
         coverage: Experts touched by a batch; None for dense models.
         power: Board power of a replica.
@@ -80,7 +83,7 @@ class Machine:
     dtype: str
     kv_dtype: str
     kernels: ModelKernels
-    pricer: StepCostModel
+    pricer: StepCostModel | PipelineCostModel
     parts: StepParts | None
     work: ModelWork
     coverage: ExpertCoverage | None
@@ -188,7 +191,7 @@ def build_machine(config: Config, profile: EngineProfile | None = None) -> Machi
     tables = _tables(config, device, profile)
     deployment = _deployment(config, shape, dtype, kv_dtype)
     kernels = _kernels(config, tables, device, deployment, profile)
-    power = _power(device, dtype, deployment.gpus)
+    power = _power(device, dtype, deployment.replica_gpus)
     skew = _skew(config, shape)
     placed = placed_experts(config, kernels, tables, device, deployment, skew)
     ingredients: _Ingredients = {
@@ -210,8 +213,13 @@ def build_machine(config: Config, profile: EngineProfile | None = None) -> Machi
     def pricer_of(layers: ExpertParallelLayers | None) -> StepCostModel:
         return StepCostModel(experts=layers, power=power, **ingredients)
 
-    pricer = pricer_of(None if placed is None else placed.layers)
+    def pipelined() -> PipelineCostModel:
+        pipeline = pipeline_of(config, device, deployment, kernels.gather_hidden)
+        return PipelineCostModel(pipeline=pipeline, power=power, **ingredients)
+
+    plain = pricer_of(None if placed is None else placed.layers)
     fresh = fresh_pricer(config, placed, pricer_of, power)
+    whole = deployment.pp == 1
     return Machine(
         model=shape,
         deployment=deployment,
@@ -220,8 +228,8 @@ def build_machine(config: Config, profile: EngineProfile | None = None) -> Machi
         dtype=dtype,
         kv_dtype=kv_dtype,
         kernels=kernels,
-        pricer=pricer,
-        parts=_parts(pricer, ingredients) if fresh is None else None,
+        pricer=plain if whole else pipelined(),
+        parts=_parts(plain, ingredients) if whole and fresh is None else None,
         work=ingredients["work"],
         coverage=ingredients["coverage"],
         power=power,
@@ -263,6 +271,7 @@ def _deployment(
         dp=parallel.data_parallel_size,
         expert_copies=1.0 + config.moe.redundant_experts / max(shape.num_experts, 1),
         contexts_everywhere=config.moe.communication == "context_coherent",
+        pp=parallel.pipeline_parallel_size,
     )
 
 
@@ -332,8 +341,9 @@ def _num_blocks(config: Config, device: Gpu, deployment: Deployment) -> int:
     if blocks * engine.block_size < engine.max_model_len:
         raise ConfigError(
             f"engine.max_model_len = {engine.max_model_len}: the KV cache beside"
-            f" {deployment.model.name} on {deployment.tp} x {device.name} does not fit"
-            f" one such request: it holds {blocks} blocks of {engine.block_size} tokens"
+            f" {deployment.model.name} on {deployment.tp * deployment.pp} x"
+            f" {device.name} does not fit one such request: it holds {blocks} blocks"
+            f" of {engine.block_size} tokens"
         )
     return blocks
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from calibration.model_shape import ModelShape
+from calibration.kernels.model_kernels import Deployment
 from sim.build import Machine
 from sim.config import Config
 from sim.config_errors import ConfigKeyError
+from sim.config_pipeline import micro_batches
 from sim.engine import Engine
 from sim.handover import Disaggregation
 from sim.outages import NO_OUTAGES, Outages
@@ -39,7 +40,7 @@ def build_cluster(
     Raises:
         ConfigError: If a file of outages is missing or malformed.
     """
-    limits = _limits(config, machine.model)
+    limits = _limits(config, machine.deployment)
     pricers = _pricers(config, machine, pricer)
     closed_form = what_if_pricer(config, machine.pricer, machine.power)
     options = SchedulerOptions(
@@ -138,12 +139,15 @@ def _tbt_target_ns(config: Config) -> int | None:
     return None if target_ms is None else round(target_ms * NS_PER_MS)
 
 
-def _limits(config: Config, shape: ModelShape) -> EngineLimits:
+def _limits(config: Config, deployment: Deployment) -> EngineLimits:
+    """The engine's options; the budget is that of all micro-batches in flight."""
     engine = config.engine
+    in_flight = micro_batches(config.parallel, engine)
     return EngineLimits(
-        num_layers=shape.num_layers,
-        max_num_batched_tokens=engine.token_budget,
+        num_layers=deployment.model.num_layers,
+        max_num_batched_tokens=in_flight * engine.token_budget,
         max_num_seqs=engine.max_num_seqs,
         max_model_len=engine.max_model_len,
         block_size=engine.block_size,
+        stage_ends=tuple(stage.last for stage in deployment.stages),
     )

@@ -45,8 +45,15 @@ def check_traceable(config: Config) -> None:
     """Refuse to trace kernels that overlap: a trace draws one after the other.
 
     Raises:
-        ConfigKeyError: If ``engine.overlap`` is not "none".
+        ConfigKeyError: If ``engine.overlap`` is not "none", or the replica a pipeline.
     """
+    stages = config.parallel.pipeline_parallel_size
+    if stages > 1:
+        raise ConfigKeyError(
+            "parallel.pipeline_parallel_size",
+            stages,
+            "must be 1 with --trace, which draws one kernel after the other",
+        )
     if Overlap(config.engine.overlap) is not Overlap.NONE:
         raise ConfigKeyError(
             "engine.overlap",

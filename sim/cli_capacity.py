@@ -77,15 +77,15 @@ def min_replicas_command(
         ConfigError: See :func:`sim.studies.min_replicas.find_min_replicas`.
     """
     found = find_min_replicas(config, target, out, search)
-    tp = config.parallel.tensor_parallel_size
+    gpus = config.parallel.gpus_per_replica
     if as_json:
-        sizes = [_size_document(size, tp) for size in found.tried]
+        sizes = [_size_document(size, gpus) for size in found.tried]
         best = None if found.best is None else found.best.replicas
         print_json({"target": target.text(), "replicas": best, "tried": sizes})
     elif not quiet:
         typer.echo(f"target: {target.text()}")
-        Console().print(_sizes_table(found, tp))
-        typer.echo(_replicas_answer(found, tp))
+        Console().print(_sizes_table(found, gpus))
+        typer.echo(_replicas_answer(found, gpus))
         typer.echo(f"written: {out}")
 
 
@@ -102,16 +102,16 @@ def _answer(found: Capacity) -> str:
     return f"capacity: {_interval(found.rate)} req/s over {found.rate.count} seeds"
 
 
-def _replicas_answer(found: MinReplicas, tp: int) -> str:
+def _replicas_answer(found: MinReplicas, gpus: int) -> str:
     best = found.best
     if best is None:
         most = found.tried[-1].replicas
         return f"no number of replicas up to {most} meets the target"
     sure = "" if best.sure else "; its interval spans the target: one more to be safe"
-    return f"fewest replicas: {best.replicas}, {best.replicas * tp} GPUs{sure}"
+    return f"fewest replicas: {best.replicas}, {best.replicas * gpus} GPUs{sure}"
 
 
-def _sizes_table(found: MinReplicas, tp: int) -> Table:
+def _sizes_table(found: MinReplicas, gpus: int) -> Table:
     table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1))
     for name in ("replicas", "GPUs", "met", "SLO %", "p99 TTFT s", "USD/M", "mJ/token"):
         table.add_column(name, justify="right")
@@ -119,7 +119,7 @@ def _sizes_table(found: MinReplicas, tp: int) -> Table:
         ttft = _interval(size.metric("p99_ttft_ms"), 1e-3)
         table.add_row(
             str(size.replicas),
-            str(size.replicas * tp),
+            str(size.replicas * gpus),
             "yes" if size.met else "no",
             _interval(size.metric("slo_attainment"), 100.0),
             "unstable" if size.unstable else ttft,
@@ -145,10 +145,10 @@ def _document(found: Capacity, target: Target) -> dict[str, Any]:
     }
 
 
-def _size_document(size: Size, tp: int) -> dict[str, Any]:
+def _size_document(size: Size, gpus: int) -> dict[str, Any]:
     return {
         "replicas": size.replicas,
-        "num_gpus": size.replicas * tp,
+        "num_gpus": size.replicas * gpus,
         "met": size.met,
         "sure": size.sure,
         "unstable": size.unstable,

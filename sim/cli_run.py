@@ -13,9 +13,11 @@ from rich.console import Console
 from rich.table import Table
 
 from reports.trace import MAX_EVENTS, TRACE_FILE
+from sim.build import Machine
 from sim.build_fidelity import check_traceable
 from sim.cli_output import print_json, progress, warn
 from sim.config import Config
+from sim.config_pipeline import micro_batches
 from sim.errors import ConfigError
 from sim.fidelity import fidelity_note
 from sim.memory import memory_note, memory_of
@@ -119,6 +121,7 @@ def start_note(prepared: PreparedRun) -> str:
     return (
         f"{machine.model.name} ({machine.dtype}), {config.parallel.replicas}"
         f" replica(s) of {machine.power.num_gpus} x {machine.gpu.name}\n"
+        f"{_stages_note(config, machine)}"
         f"scheduler {policy_label(config)}, profile {machine.profile.name},"
         f" kernels of {machine.tables}\n"
         f"KV cache per replica: {machine.num_blocks} blocks of {block_size} ="
@@ -127,6 +130,19 @@ def start_note(prepared: PreparedRun) -> str:
         f"host overhead (ms): {ms_from_ns(host.decode_ns):.2f} decode,"
         f" {ms_from_ns(host.mixed_ns):.2f} with prefill,"
         f" {ms_from_ns(host.layered_ns):.2f} in a layer group"
+    )
+
+
+def _stages_note(config: Config, machine: Machine) -> str:
+    """Layers of each pipeline stage; empty without a pipeline."""
+    if machine.deployment.pp == 1:
+        return ""
+    layers = " + ".join(str(stage.layers) for stage in machine.deployment.stages)
+    in_flight = micro_batches(config.parallel, config.engine)
+    return (
+        f"pipeline of {machine.deployment.pp} stages x {machine.deployment.tp} GPUs,"
+        f" {layers} layers, up to {in_flight} micro-batches in flight;"
+        " memory is that of the fullest stage\n"
     )
 
 

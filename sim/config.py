@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from sim.config_errors import ConfigKeyError, one_of
 from sim.config_fields import Seed
+from sim.config_pipeline import check_pipeline, most_replicas
 from sim.config_sections import (
     CHUNKED_PREFILL,
     DYNAMIC_CHUNKED,
@@ -53,6 +54,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
+        check_pipeline(self.parallel, self.engine)
         _check_parallel(self)
         _check_pools(self.parallel)
         _check_outages(self)
@@ -125,6 +127,19 @@ def _check_parallel(config: Config) -> None:
             f"must be <= cluster.gpus_per_node ({cluster.gpus_per_node})",
             ("cluster.gpus_per_node",),
         )
+    stages = parallel.pipeline_parallel_size
+    if stages > 1 and not most_replicas(parallel, cluster.nodes, cluster.gpus_per_node):
+        raise ConfigKeyError(
+            "parallel.pipeline_parallel_size",
+            stages,
+            f"needs {stages} groups of {tp} GPUs, more than the nodes hold:"
+            f" {cluster.nodes} of {cluster.gpus_per_node} GPUs",
+            (
+                "parallel.tensor_parallel_size",
+                "cluster.nodes",
+                "cluster.gpus_per_node",
+            ),
+        )
     gpus = parallel.gpus_per_replica
     if ep not in (1, gpus):
         times = " * parallel.data_parallel_size" if gpus != tp else ""
@@ -141,16 +156,15 @@ def _check_parallel(config: Config) -> None:
             f"needs parallel.expert_parallel_size = {gpus}",
             ("parallel.expert_parallel_size",),
         )
-    if gpus > cluster.gpus_per_node and gpus % cluster.gpus_per_node:
+    dp = parallel.data_parallel_size
+    if dp > 1 and gpus > cluster.gpus_per_node and gpus % cluster.gpus_per_node:
         raise ConfigKeyError(
             "parallel.data_parallel_size",
-            parallel.data_parallel_size,
+            dp,
             f"makes {gpus} GPUs, which must fill nodes of {cluster.gpus_per_node}",
             ("cluster.gpus_per_node",),
         )
-    room = cluster.nodes * (cluster.gpus_per_node // tp)
-    if gpus != tp:
-        room = cluster.nodes * cluster.gpus_per_node // gpus
+    room = most_replicas(parallel, cluster.nodes, cluster.gpus_per_node)
     if parallel.replicas > room:
         raise ConfigKeyError(
             "parallel.replicas",

@@ -51,6 +51,7 @@ def _text_from_inf(rate: float) -> float | str:
 # the widest integer of TOML
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
+MicroBatches = Annotated[int, Field(ge=1, le=1024)]
 # vLLM's hybrid models come to blocks of some thousand tokens
 BlockTokens = Annotated[int, Field(ge=1, le=8192)]
 Replicas = Annotated[int, Field(ge=1, le=10_000)]

@@ -17,6 +17,7 @@ from sim.config_fields import (
     Extra,
     Fraction,
     Gain,
+    MicroBatches,
     Milliseconds,
     Name,
     OrNone,
@@ -118,7 +119,13 @@ class ParallelConfig(Section):
     """How the model is spread over GPUs."""
 
     tensor_parallel_size: Count = Field(
-        default=2, description="GPUs of one replica; they share a node."
+        default=2,
+        description="GPUs of one replica, or of one pipeline stage; they share a node.",
+    )
+    pipeline_parallel_size: Count = Field(
+        default=1,
+        description="Pipeline stages of a replica, each of tensor_parallel_size GPUs "
+        "with a share of the layers; they may lie on several nodes.",
     )
     data_parallel_size: Count = Field(
         default=1,
@@ -168,7 +175,8 @@ class ParallelConfig(Section):
     @property
     def gpus_per_replica(self) -> int:
         """GPUs of one replica."""
-        return self.tensor_parallel_size * self.data_parallel_size
+        stages = self.pipeline_parallel_size
+        return stages * self.tensor_parallel_size * self.data_parallel_size
 
 
 class EngineConfig(Section):
@@ -193,7 +201,13 @@ class EngineConfig(Section):
     max_num_batched_tokens: Annotated[Tokens | None, OrNone] = Field(
         default=None,
         description="Token budget of an iteration, in tokens; none is the scheduler's "
-        f"usual: {CHUNK_TOKENS} for {CHUNKED_PREFILL}, {BATCH_TOKENS} for others.",
+        f"usual: {CHUNK_TOKENS} for {CHUNKED_PREFILL}, {BATCH_TOKENS} for others. "
+        "Under pipeline parallelism that of each micro-batch, as in vLLM.",
+    )
+    num_micro_batches: Annotated[MicroBatches | None, OrNone] = Field(
+        default=None,
+        description="The most micro-batches in flight in a pipeline; none is one per "
+        "stage, as in vLLM.",
     )
     num_layer_groups: Count = Field(
         default=16,

@@ -60,6 +60,10 @@ class KernelTimes(Protocol):
         """Embedding of ``rows`` tokens, LM head and sampling of ``logit_rows``."""
         ...
 
+    def embedding(self, rows: int) -> Timed:
+        """The embedding's part of :meth:`head`."""
+        ...
+
     def gather_logits(self, logit_rows: int) -> Timed:
         """Gather of ``logit_rows`` rows of logits from a split vocabulary."""
         ...

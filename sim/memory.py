@@ -8,6 +8,7 @@ from calibration.memory_fit import MemoryFit, memory_fit, most_kv_tokens
 from sim.build import Machine
 from sim.config import Config
 from sim.config_errors import ConfigKeyError
+from sim.config_pipeline import micro_batches
 from sim.schedulers import PARKING
 from sim.what_if import what_if_memory
 
@@ -15,15 +16,16 @@ _GB = 1e9
 
 
 def memory_of(config: Config, machine: Machine) -> MemoryFit:
-    """What fills each GPU of a replica."""
+    """What fills each GPU of a replica, or of the fullest stage of its pipeline."""
     engine = config.engine
+    parked = engine.token_budget * micro_batches(config.parallel, engine)
     return memory_fit(
         what_if_memory(config, machine.gpu),
         machine.deployment,
         kv_tokens=machine.num_blocks * engine.block_size,
         batch_tokens=engine.token_budget,
         num_seqs=engine.max_num_seqs,
-        parks=engine.scheduler in PARKING,
+        parked_tokens=parked * (engine.scheduler in PARKING),
     )
 
 

@@ -50,7 +50,7 @@ class Policy:
             values["engine.queue"] = self.queue
         if self.prefill is None or self.decode is None:
             return values
-        replicas, gpus = base.parallel.replicas, base.parallel.tensor_parallel_size
+        replicas, gpus = base.parallel.replicas, base.parallel.gpus_per_replica
         if self.prefill + self.decode != replicas or not self.prefill * self.decode:
             count = self.prefill + self.decode
             raise ConfigError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from sim.attention_ranks import AttentionRanks
@@ -108,16 +108,21 @@ class RowCosts:
         )
 
     def _sum(self, plan: StepPlan, decoding: int) -> RowCost:
-        parts = [self._head(plan, decoding)]
-        for span in plan.spans:
+        parts = [self._head(plan, decoding), *self._span_costs(plan.spans, decoding)]
+        return RowCost(*map(sum, zip(*parts, strict=True)))
+
+    def _span_costs(
+        self, spans: Sequence[LayerSpan], decoding: int
+    ) -> Iterator[RowCost]:
+        """Layers of every span, one cost per span and kind."""
+        for span in spans:
             tokens = tuple(chunk.tokens for chunk in span.prefill)
             if not tokens and not decoding:
                 continue
             for kind in self._work.kinds:
                 if layers := kind.layers(span.first, span.last):
                     layer = self._layer(kind, decoding, tokens)
-                    parts.append(RowCost(*(layers * value for value in layer)))
-        return RowCost(*map(sum, zip(*parts, strict=True)))
+                    yield RowCost(*(layers * value for value in layer))
 
     def _layer(
         self, kind: LayerKind, decoding: int, chunks: tuple[int, ...]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +41,18 @@ class HostTimes:
     layered_ns: int
     per_layer_ns: int = 0
     per_sequence_ns: int = 0
+
+    def gap_ns(self, spans: Sequence[LayerSpan], decoding: int, num_layers: int) -> int:
+        """Host time of an iteration of these spans, in which the GPUs wait."""
+        layers = 0
+        for span in spans:
+            if span.prefill:
+                layers += span.layers
+        if not layers:
+            return self.decode_ns
+        if layers < num_layers:
+            return self.layered_ns
+        return self.mixed_ns if decoding else self.prefill_ns
 
 
 class StepCostModel:
@@ -105,7 +117,8 @@ class StepCostModel:
         """Cost of ``plan`` for ``decoding`` rows that attend to ``context_tokens``."""
         rows = self.rows.of(plan, decoding)
         attention = self._attention.of(plan, decoding, context_tokens)
-        scaled, gap_ns = self._scaled, self._gap_ns(plan, decoding)
+        scaled, num_layers = self._scaled, self._work.num_layers
+        gap_ns = self._host.gap_ns(plan.spans, decoding, num_layers)
         kernel_ns = scaled(rows.ns + attention.ns)
         duration_ns = kernel_ns + gap_ns + self._busy_ns(decoding)
         wait_ns = scaled(rows.wait_ns) + gap_ns
@@ -182,18 +195,6 @@ class StepCostModel:
         """As :meth:`_scaled`: NumPy rounds as Python does."""
         factor = self._kernel_factor
         return ns if factor == 1.0 else np.rint(ns * factor).astype(np.int64)
-
-    def _gap_ns(self, plan: StepPlan, decoding: int) -> int:
-        """Host time of the iteration in which the GPUs wait."""
-        host, layers = self._host, 0
-        for span in plan.spans:
-            if span.prefill:
-                layers += span.layers
-        if not layers:
-            return host.decode_ns
-        if layers < self._work.num_layers:
-            return host.layered_ns
-        return host.mixed_ns if decoding else host.prefill_ns
 
     def _busy_ns(self, decoding: int) -> int:
         """Time of what has no table, in which the GPUs keep running."""

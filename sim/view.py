@@ -63,13 +63,22 @@ class PrefillState:
 
 @dataclass(frozen=True, slots=True)
 class EngineLimits:
-    """The engine's options, in vLLM's words, and the model's layer count."""
+    """The engine's options, in vLLM's words, and how the model's layers are split.
+
+    ``stage_ends`` are the layers after which stages of a pipeline end, the last one
+    included; empty is one stage.
+    """
 
     num_layers: int
     max_num_batched_tokens: int
     max_num_seqs: int
     max_model_len: int
     block_size: int
+    stage_ends: tuple[int, ...] = ()
+
+    def stage_end(self, layer: int) -> int:
+        """End of the stage that holds ``layer``."""
+        return next((end for end in self.stage_ends if end > layer), self.num_layers)
 
     def blocks(self, tokens: int) -> int:
         """KV blocks that hold ``tokens`` tokens."""

@@ -28,6 +28,7 @@ from calibration.model_shape import ModelShape
 from calibration.tables import KernelTables
 from sim.errors import ConfigError
 from sim.kernel_times import Timed
+from sim.stages import Stage, pipeline_stages
 
 _ACTIVATION_BYTES = 2  # activations are bfloat16
 
@@ -45,6 +46,7 @@ class Deployment:
         dp: Data-parallel ranks of attention, of ``tp`` GPUs each.
         expert_copies: Slots per expert, over 1 with redundant experts.
         contexts_everywhere: Every data-parallel rank holds every request's KV.
+        pp: Pipeline stages, each of ``tp`` GPUs.
     """
 
     model: ModelShape
@@ -55,11 +57,22 @@ class Deployment:
     dp: int = 1
     expert_copies: float = 1.0
     contexts_everywhere: bool = False
+    pp: int = 1
 
     @property
     def gpus(self) -> int:
-        """GPUs of a replica."""
+        """GPUs of a replica, or of one stage of its pipeline."""
         return self.tp * self.dp
+
+    @property
+    def replica_gpus(self) -> int:
+        """GPUs of a replica, all stages together."""
+        return self.gpus * self.pp
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Layers by stage; one stage without a pipeline."""
+        return pipeline_stages(self.model.num_layers, self.pp)
 
 
 class ModelKernels:
@@ -267,6 +280,16 @@ class ModelKernels:
         )
         return _sum((Timed(round(analytic)), lm_head))
 
+    def embedding(self, rows: int) -> Timed:
+        """The embedding's part of :meth:`head`: one kernel, a row read and written."""
+        moved = 2 * rows * self._model.hidden_size * _ACTIVATION_BYTES
+        return Timed(round(self._elementwise_ns + moved / self._elementwise_rate))
+
+    def gather_hidden(self, rows: int) -> Timed:
+        """Gather of hidden state and residual of ``rows`` that came in shares."""
+        row_bytes = 2 * self._model.hidden_size * _ACTIVATION_BYTES
+        return self._collectives.all_gather(rows * row_bytes)
+
     def gather_logits(self, logit_rows: int) -> Timed:
         """Gather of ``logit_rows`` rows of logits from a split vocabulary."""
         row_bytes = self._model.vocab_size * _ACTIVATION_BYTES
@@ -337,6 +360,11 @@ def _holds(tables: KernelTables, table: str, dtype: str) -> bool:
 
 def _check_split(deployment: Deployment) -> None:
     model, tp, ep = deployment.model, deployment.tp, deployment.ep
+    if deployment.pp > model.num_layers:
+        raise ConfigError(
+            f"parallel.pipeline_parallel_size = {deployment.pp}: must be <="
+            f" {model.num_layers}, the layers of {model.name}"
+        )
     key = f"parallel.tensor_parallel_size = {tp}"
     if model.num_heads % tp:
         raise ConfigError(

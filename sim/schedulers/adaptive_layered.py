@@ -22,7 +22,8 @@ class AdaptiveLayeredPrefill:
     the target, one at least: many groups beside a large decode batch, few beside a
     small one (the slack rule that vllm-ascend's design of layered prefill proposes).
     With nobody decoding, all remaining layers run at once (SGLang's PD multiplexing,
-    arXiv 2504.14489, does so for its layer-wise prefill).
+    arXiv 2504.14489, does so for its layer-wise prefill). Under pipeline parallelism an
+    iteration takes the batch to the end of a stage at most.
 
     Attributes:
         limits: Engine options.
@@ -52,7 +53,8 @@ class AdaptiveLayeredPrefill:
             spans = spans_around(done, done + layers, num_layers, batch)
             return StepPlan(spans, room.preempted)
 
-        return through(self.pace.largest(num_layers - done, through, room))
+        most = self.limits.stage_end(done) - done
+        return through(self.pace.largest(most, through, room))
 
     def reject_reason(self, prompt_tokens: int) -> str | None:
         """Any prompt can be cut to the budget."""

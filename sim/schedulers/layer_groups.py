@@ -39,8 +39,34 @@ GROUP_RULES: Mapping[str, Callable[[int, int], int]] = MappingProxyType(
 
 
 @lru_cache(maxsize=1024)
-def layer_groups(num_layers: int, groups: int) -> tuple[tuple[int, int], ...]:
-    """Contiguous, near-equal (first, last) layer ranges; earlier ones are larger."""
-    size, larger = divmod(num_layers, groups)
-    bounds = [size * g + min(g, larger) for g in range(groups + 1)]
-    return tuple(pairwise(bounds))
+def layer_groups(
+    num_layers: int, groups: int, stage_ends: tuple[int, ...] = ()
+) -> tuple[tuple[int, int], ...]:
+    """Contiguous, near-equal (first, last) layer ranges; earlier ones are larger.
+
+    Under pipeline parallelism each lies inside one stage, so that there are as many as
+    stages at least: every further one goes to the stage with the largest groups.
+
+    Args:
+        num_layers: Layers of the model.
+        groups: How many ranges, at most ``num_layers``.
+        stage_ends: Layers after which stages end; empty is one stage.
+    """
+    bounds = (0, *(stage_ends or (num_layers,)))
+    stages = list(pairwise(bounds))
+    shares = [1] * len(stages)
+    for _ in range(groups - len(stages)):
+        sizes = [(b - a) / n for (a, b), n in zip(stages, shares, strict=True)]
+        shares[sizes.index(max(sizes))] += 1
+    return tuple(
+        group
+        for (first, last), share in zip(stages, shares, strict=True)
+        for group in _even(first, last, share)
+    )
+
+
+def _even(first: int, last: int, groups: int) -> list[tuple[int, int]]:
+    """Near-equal ranges from ``first`` to ``last``; earlier ones are larger."""
+    size, larger = divmod(last - first, groups)
+    bounds = [first + size * g + min(g, larger) for g in range(groups + 1)]
+    return list(pairwise(bounds))

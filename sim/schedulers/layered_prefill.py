@@ -20,8 +20,9 @@ class LayeredPrefill:
     A batch of prompts is admitted only when none is in flight and then moves through
     the layers one group per iteration; every decoding request runs through all layers
     in every iteration and is not charged to the token budget. The group count follows
-    from the batch's total prompt tokens. A prompt beyond ``max_num_batched_tokens``
-    is cut there, and its rest heads the next batch.
+    from the batch's total prompt tokens; a group lies inside one pipeline stage. A
+    prompt beyond ``max_num_batched_tokens`` is cut there, and its rest heads the next
+    batch.
 
     Attributes:
         limits: Engine options.
@@ -57,10 +58,10 @@ class LayeredPrefill:
 
     def group(self, batch: tuple[PrefillChunk, ...], done: int) -> tuple[int, int]:
         """First layer and the one after the last of the group at layer ``done``."""
-        num_layers = self.limits.num_layers
+        num_layers, ends = self.limits.num_layers, self.limits.stage_ends
         tokens = sum(chunk.tokens for chunk in batch)
         groups = min(self.group_rule(tokens, self.num_layer_groups), num_layers)
-        return next(g for g in layer_groups(num_layers, groups) if g[0] == done)
+        return next(g for g in layer_groups(num_layers, groups, ends) if g[0] == done)
 
     def reject_reason(self, prompt_tokens: int) -> str | None:
         """Any prompt can be cut to the budget."""

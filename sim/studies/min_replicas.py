@@ -12,6 +12,7 @@ from joblib import delayed
 
 from sim.build import check_registered
 from sim.config import Config
+from sim.config_pipeline import nodes_for
 from sim.files import write_csv_atomic
 from sim.statistics import Interval, mean_interval
 from sim.studies.capacity import EVALUATIONS_FILE, Evaluation, Search, evaluate
@@ -108,8 +109,8 @@ def find_min_replicas(
 
 def sized(config: Config, replicas: int) -> Config:
     """The configuration with so many replicas, and nodes for them."""
-    a_node = config.cluster.gpus_per_node // config.parallel.tensor_parallel_size
-    nodes = max(config.cluster.nodes, math.ceil(replicas / a_node))
+    needed = nodes_for(config.parallel, replicas, config.cluster.gpus_per_node)
+    nodes = max(config.cluster.nodes, needed)
     return config.model_copy(
         update={
             "cluster": config.cluster.model_copy(update={"nodes": nodes}),

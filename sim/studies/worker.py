@@ -114,7 +114,7 @@ def machine_of(config: Config) -> Machine:
 
 def _machine_config(config: Config) -> Config:
     """The configuration without what a machine does not depend on."""
-    engine = {
+    engine: dict[str, object] = {
         name: type(config.engine).model_fields[name].default
         for name in (
             "scheduler",
@@ -126,6 +126,9 @@ def _machine_config(config: Config) -> Config:
             "overlap",
         )
     }
+    if config.parallel.pipeline_parallel_size > 1:
+        # What fits into a micro-batch is part of the price of a round.
+        engine["max_num_batched_tokens"] = config.engine.token_budget
     return config.model_copy(
         update={
             "seed": 0,

@@ -36,6 +36,9 @@ class Kernels:
     def head(self, rows: int, logit_rows: int) -> Timed:
         return self._timed(31 + 2 * rows + 37 * logit_rows, rows > 40)
 
+    def embedding(self, rows: int) -> Timed:
+        return self._timed(5 + rows, rows > 40)
+
     def gather_logits(self, logit_rows: int) -> Timed:
         return Timed(43 + 47 * logit_rows)
 

@@ -217,6 +217,17 @@ REAL = (
         "workload.num_requests": 40,
     },
     {
+        "model.name": "openai/gpt-oss-20b",
+        "cluster.gpus_per_node": 3,
+        "parallel.tensor_parallel_size": 1,
+        "parallel.pipeline_parallel_size": 3,
+        "engine.num_micro_batches": 2,
+        "engine.scheduler": "adaptive-layered-prefill",
+        "workload.dataset": "sharegpt",
+        "workload.request_rate": 4.0,
+        "workload.num_requests": 25,
+    },
+    {
         "model.name": "Qwen/Qwen3-8B",
         "cluster.gpu": "a100_sxm",
         "parallel.tensor_parallel_size": 1,
