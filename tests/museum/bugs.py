@@ -45,8 +45,8 @@ BUGS = (
         2,
         "idle while work waits: mean wait off by 151,000 % (BLIS #325)",
         "sim/shell/replica.py",
-        "            if not engine.has_work:",
-        "            if not engine.decoding.size:",
+        "            if not engine.has_work:\n                yield",
+        "            if not engine.decoding.size:\n                yield",
         "tests/sim/test_theory.py::test_one_sequence_is_lindleys_recursion",
     ),
     Bug(
@@ -88,8 +88,8 @@ BUGS = (
         7,
         "admission looked at the true output length (BLIS #567)",
         "sim/engine.py",
-        "self._reject_reason(request.prompt_tokens)\n",
-        "self._reject_reason(request.prompt_tokens + request.output_tokens)\n",
+        "        reason = self.limits.reject_reason(tokens)\n",
+        "        reason = self.limits.reject_reason(tokens + request.output_tokens)\n",
         _CONFORMANCE + "test_only_prompts_that_can_never_run_are_rejected",
     ),
     Bug(
@@ -104,10 +104,9 @@ BUGS = (
         9,
         "a rollback freed another request's blocks (BLIS #1061)",
         "sim/engine.py",
-        "        self._free(request_id, stored)\n"
-        "        record = self._records[request_id]\n        self._close_run",
+        "        self._free(request_id, stored)\n        record.preemptions += 1\n",
         "        self._free(request_id, stored)\n        self.free_blocks += 1\n"
-        "        record = self._records[request_id]\n        self._close_run",
+        "        record.preemptions += 1\n",
         "tests/sim/test_engine_kv.py::test_free_blocks_equal_a_recount",
     ),
     Bug(
@@ -139,8 +138,8 @@ BUGS = (
         13,
         "events at equal times in another order than documented (Vidur)",
         "sim/shell/clock.py",
-        "    ARRIVAL = 0\n    ITERATION_END = 1\n    PLAN = 2\n",
-        "    ARRIVAL = 2\n    ITERATION_END = 1\n    PLAN = 0\n",
+        "    ARRIVAL = 0\n    ITERATION_END = 1\n    FLEET = 2\n    PLAN = 3\n",
+        "    ARRIVAL = 3\n    ITERATION_END = 1\n    FLEET = 2\n    PLAN = 0\n",
         "tests/sim/test_schedulers.py"
         "::test_arrival_at_the_end_of_an_iteration_is_in_the_next_plan",
     ),
