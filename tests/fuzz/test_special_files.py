@@ -179,6 +179,7 @@ def packed(chunk: bytes, repeats: int) -> bytes:
     return buffer.getvalue()
 
 
+@pytest.mark.no_cover  # it has a second of CPU, and tracing takes as much again
 @pytest.mark.parametrize("chunk", [b"\0", b"\n", b"1,", b'"\n",', b" ", b"\r"])
 @pytest.mark.parametrize("header", [b"", samples.TRACE, samples.LLM_D])
 def test_a_packed_bomb_is_refused(chunk: bytes, header: bytes, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
 
@@ -55,8 +54,7 @@ def test_who_charges_decodes_to_the_budget(name: str, chunk: int) -> None:
 def test_budget_counts_the_decodes_that_are_left() -> None:
     """4 decode, the newest loses its 2 blocks so that 3 get theirs: 10 - 3 tokens."""
     begun = PrefillState(5, 30, computed=10)
-    short = replace(
-        view([], num_decoding=4, free_blocks=2, prefilling=[begun]),
+    short = view([], num_decoding=4, free_blocks=2, prefilling=[begun])._replace(
         decode_blocks=4,
         newest_decoding=lambda: iter([(9, 32), (8, 16), (7, 16), (6, 16)]),
     )

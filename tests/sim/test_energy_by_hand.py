@@ -69,9 +69,11 @@ def run(*overrides: str) -> RunResult:
     [3.3, 4.4]; 2 comes at 100 and prefills in [100, 101.4].
     """
     prepared = prepare(load_config(None, ("engine.scheduler=orca", *overrides)))
+    model = replace(prepared.machine.model, num_layers=4)
     machine = replace(
         prepared.machine,
-        model=replace(prepared.machine.model, num_layers=4),
+        model=model,
+        deployment=replace(prepared.machine.deployment, model=model),
         pricer=HandPricer(layers=4),  # type: ignore[arg-type]
         power=BOARDS,
         profile=replace(prepared.machine.profile, frontend_ns=0),
