@@ -236,7 +236,11 @@ def test_random_outages_lose_nobody_and_fast_forward_is_the_same(
     assert sum(r.retries for r in slow.records) == len(slow.fleet.lost)
 
 
-@pytest.mark.parametrize(("mtbf_ns", "repair_ns"), [(1000, 500), (300, 50)])
+@pytest.mark.no_cover  # long; the tests above cover what it runs
+@pytest.mark.parametrize(
+    ("mtbf_ns", "repair_ns"),
+    [(1000, 500), pytest.param(300, 50, marks=pytest.mark.long)],
+)
 def test_time_to_finish_is_that_of_preemptive_repeat(
     mtbf_ns: int, repair_ns: int
 ) -> None:

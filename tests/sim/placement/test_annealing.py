@@ -28,7 +28,7 @@ def _halves(experts: int) -> list[np.ndarray]:
     return rows
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 def test_the_best_balanced_enough_placement_is_found(seed: int) -> None:
     """All 20^3 placements of 3 layers of 6 experts on 2 GPUs."""
     joint, load = _model(seed, 3, 6)
