@@ -145,70 +145,40 @@ class IterationLog:
         Raises:
             OverflowError: If it would end after 2**63 ns.
         """
-        start_ns, running, waiting, used_blocks, decoding = begun
-        end_ns = start_ns + cost.duration_ns
+        end_ns = begun.start_ns + cost.duration_ns
         if end_ns > _LATEST_NS:
             raise OverflowError
-        decodes = decoding if plan.spans[0].decode else 0
+        decodes = begun.decoding if plan.spans[0].decode else 0
         if decodes:
             self.decode_end_ns.append(end_ns)
         if self.detailed:
-            self._rows.append(
-                (
-                    start_ns,
-                    end_ns,
-                    running,
-                    waiting,
-                    used_blocks,
-                    self.chunks.append(self._length, plan),
-                    decodes,
-                    decoding,
-                )
-            )
+            work = self.chunks.append(self._length, plan)
+            self._rows.append(_row(begun, end_ns, work, decodes))
         self._add(cost, 1, end_ns)
 
     def append_lost(self, begun: Begun, cost: StepCost) -> None:
         """Record an iteration that a failure cut off: it took time and did nothing."""
         end_ns = begun.start_ns + cost.duration_ns
         if self.detailed:
-            start_ns, running, waiting, used_blocks, decoding = begun
-            state = (running, waiting, used_blocks)
-            self._rows.append((start_ns, end_ns, *state, 0, 0, decoding))
+            self._rows.append(_row(begun, end_ns, 0, 0))
         self._add(cost, 1, end_ns)
 
     def append_decodes(
-        self,
-        start_ns: int,
-        ends: Int64,
-        costs: DecodeCosts,
-        waiting: int,
-        engine: Engine,
+        self, begun: Begun, ends: Int64, costs: DecodeCosts, cycle: Sequence[int]
     ) -> None:
-        """Record iterations in a row that decode only, before they finish.
+        """Record iterations in a row that decode only.
 
         Args:
-            start_ns: Start of the first.
+            begun: The first of them.
             ends: End of each, shape (steps,).
             costs: Costs of at least as many.
-            waiting: Requests left waiting when the first began.
-            engine: Otherwise as it was then.
+            cycle: See :class:`~sim.log_stretch.DecodeStretch`.
         """
-        batch, end_ns = engine.decoding, int(ends[-1])
+        end_ns = int(ends[-1])
         self.decode_end_ns.frombytes(ends.tobytes())
         if self.detailed:
-            self._rows.append(
-                (
-                    start_ns,
-                    end_ns,
-                    batch.size + len(engine.prefilling),
-                    waiting,
-                    engine.num_blocks - engine.free_blocks,
-                    0,
-                    batch.size,
-                    batch.size,
-                )
-            )
-        self._add(DecodeStretch(costs, ends, batch.cycle()), ends.size, end_ns)
+            self._rows.append(_row(begun, end_ns, 0, begun.decoding))
+        self._add(DecodeStretch(costs, ends, cycle), ends.size, end_ns)
 
     def _add(
         self, entry: StepCost | DecodeStretch, iterations: int, end_ns: int
@@ -277,6 +247,13 @@ class IterationLog:
         in_order = np.vstack((self._joule_sums, joules))
         self._joule_sums = np.add.accumulate(in_order)[-1]
         return joules
+
+
+def _row(begun: Begun, end_ns: int, work: int, decodes: int) -> tuple[int, ...]:
+    """A row of the columns below."""
+    start_ns, running, waiting, used_blocks, decoding = begun
+    state = running, waiting, used_blocks
+    return start_ns, end_ns, *state, work, decodes, decoding
 
 
 _ROW: Final = (

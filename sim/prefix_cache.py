@@ -152,6 +152,7 @@ class CacheView:
         cache, pinned = self.cache, set[int]()
 
         def fit(queued: QueuedRequest) -> Fit:
+            """What a request finds cached, and the blocks that it takes."""
             prefix = self.prefix_of(queued.id)
             found = cache.matched(prefix, queued.tokens)
             cached = found * cache.block_size

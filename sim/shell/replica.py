@@ -161,9 +161,8 @@ class Replica:
             return _Step(first, run.costs.at(0))
         ends = run.ends[:whole]
         end_ns = int(ends[-1])
-        self.log.append_decodes(
-            first.start_ns, ends, run.costs, first.waiting, self.engine
-        )
+        cycle = self.engine.decoding.cycle()
+        self.log.append_decodes(first, ends, run.costs, cycle)
         self.engine.finish_decodes(whole, end_ns)
         if end_ns == now_ns:
             return None
@@ -281,7 +280,7 @@ class Replica:
             return  # lost
         self._decodes = None
         ends = run.ends[: run.steps]
-        self.log.append_decodes(start_ns, ends, costs, first.waiting, engine)
+        self.log.append_decodes(first, ends, costs, engine.decoding.cycle())
         finished = engine.finish_decodes(run.steps, int(ends[-1]))
         if self.observer is not None:
             cost = costs.total(run.steps)
