@@ -16,6 +16,7 @@ from sim.input_file import open_regular, reason
 
 GZIP_SUFFIX: Final = ".gz"
 MAX_ROW_CHARACTERS: Final = 1 << 20
+MAX_ROW_LINES: Final = 10_000
 MAX_BLANK_LINES: Final = 1000
 """So that a small archive cannot unpack to hours of nothing."""
 
@@ -73,6 +74,7 @@ class _Lines:
         self.text: TextIO
         self.number = 0
         self._row_characters = 0
+        self._row_start = 0
         self._blank = 0
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
@@ -84,6 +86,7 @@ class _Lines:
                 if self._blank > MAX_BLANK_LINES:
                     raise _BeyondReasonError(f"over {MAX_BLANK_LINES} blank lines")
             self._row_characters = 0
+            self._row_start = self.number
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -96,4 +99,6 @@ class _Lines:
         if not line:
             raise StopIteration
         self.number += 1
+        if self.number - self._row_start > MAX_ROW_LINES:
+            raise _BeyondReasonError(f"a row of over {MAX_ROW_LINES} lines")
         return line

@@ -11,7 +11,6 @@ import socket
 import sys
 import zipfile
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +29,7 @@ from sim.anchor import read_steps
 from sim.cli import main
 from sim.config_file import load_config
 from sim.errors import ConfigError
-from sim.input_csv import MAX_BLANK_LINES, MAX_ROW_CHARACTERS
+from sim.input_csv import MAX_BLANK_LINES, MAX_ROW_CHARACTERS, MAX_ROW_LINES
 from sim.replay import load_replay
 from tests.fuzz import samples
 from tests.fuzz.limits import limited
@@ -169,24 +168,13 @@ def test_any_name_is_escaped_in_the_message(
     assert str(refused.value).isprintable()
 
 
-@cache
-def packed(chunk: bytes, repeats: int) -> bytes:
-    """A gzip archive of a chunk many times over, made without unpacking it all."""
-    buffer = io.BytesIO()
-    with gzip.GzipFile("", "wb", 9, buffer, mtime=0) as file:
-        for _ in range(repeats):
-            file.write(chunk)
-    return buffer.getvalue()
-
-
-@pytest.mark.no_cover  # it has a second of CPU, and tracing takes as much again
 @pytest.mark.parametrize("chunk", [b"\0", b"\n", b"1,", b'"\n",', b" ", b"\r"])
 @pytest.mark.parametrize("header", [b"", samples.TRACE, samples.LLM_D])
 def test_a_packed_bomb_is_refused(chunk: bytes, header: bytes, tmp_path: Path) -> None:
     """200 MB that pack to 200 KB: of nothing, of blank lines, of one endless row."""
     path = tmp_path / "bomb.csv.gz"
-    body = packed(chunk * (1_000_000 // len(chunk)), 200)
-    path.write_bytes(gzip.compress(header) + body)
+    member = gzip.compress(chunk * (1_000_000 // len(chunk)))
+    path.write_bytes(gzip.compress(header) + member * 200)
     for read in (read_request_log, lambda p: read_trace(str(p))):
         with limited(), pytest.raises(ConfigError) as refused:
             read(path)
@@ -205,6 +193,12 @@ def test_rows_and_gaps_may_be_as_long_as_stated(tmp_path: Path) -> None:
         read_trace(str(path))
     path.write_text(head + "1,1," + '"y",' * (MAX_ROW_CHARACTERS // 4))
     with pytest.raises(ConfigError, match=f"over {MAX_ROW_CHARACTERS} characters"):
+        read_trace(str(path))
+    long_note = "x\n" * (MAX_ROW_LINES - 1)
+    path.write_text(head + f'1,1,"{long_note}"\n' * 2)
+    assert read_trace(str(path)).prompt_tokens.size == 2
+    path.write_text(head + f'1,1,"{long_note}\n"\n')
+    with pytest.raises(ConfigError, match=f"over {MAX_ROW_LINES} lines"):
         read_trace(str(path))
 
 
