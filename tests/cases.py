@@ -10,12 +10,12 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine
 
-LONG_FACTOR = 32
+LONG_FACTOR = 64
 """Cases of the long suite per case of the normal one."""
 LONG_FLOOR = 100_000
 """Property cases the whole long suite must have run."""
 
-_DEFAULT_CASES = 60
+_DEFAULT_CASES = 30
 _counter = {"passed": 0}
 
 

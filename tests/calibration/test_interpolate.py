@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from calibration.kernels.interpolate import LogLogCurve, LogLogGrid, isotonic
 from tests.cases import cases
 
-QUICK = cases(25)
+QUICK = cases(12)
 
 
 @QUICK

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from calibration.kernels.interpolate import LogLogCurve, LogLogGrid
 from tests.cases import cases
 
-QUICK = cases(30)
+QUICK = cases(15)
 SIZES = np.array([1.0, 2.0, 16.0, 17.0, 4096.0])
 TIMES = np.array([900.0, 1100.0, 5000.0, 4800.0, 3e6])
 INSIDE_AND_OUTSIDE = st.lists(

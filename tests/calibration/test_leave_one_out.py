@@ -135,11 +135,11 @@ def errors(gpu: str, framework: str) -> pd.DataFrame:
         ("h100_sxm", "vllm", "bfloat16", 3.7),
         ("h100_sxm", "vllm", "fp8", 5.8),
         ("h100_sxm", "vllm", "mxfp4", 5.3),
-        ("h100_sxm", "sglang", "bfloat16", 3.6),
-        ("h100_sxm", "sglang", "fp8", 2.9),
-        ("h200_sxm", "vllm", "bfloat16", 3.8),
-        ("b200_sxm", "vllm", "bfloat16", 4.4),
-        ("a100_sxm", "vllm", "bfloat16", 4.3),
+        pytest.param("h100_sxm", "sglang", "bfloat16", 3.6, marks=pytest.mark.long),
+        pytest.param("h100_sxm", "sglang", "fp8", 2.9, marks=pytest.mark.long),
+        pytest.param("h200_sxm", "vllm", "bfloat16", 3.8, marks=pytest.mark.long),
+        pytest.param("b200_sxm", "vllm", "bfloat16", 4.4, marks=pytest.mark.long),
+        pytest.param("a100_sxm", "vllm", "bfloat16", 4.3, marks=pytest.mark.long),
     ],
 )
 def test_moe_errors_are_the_published_ones(

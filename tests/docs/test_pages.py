@@ -37,7 +37,16 @@ def _agrees(page: str, folder: Path, *, long: bool) -> None:
     assert not said, "\n".join(said)
 
 
-@pytest.mark.parametrize("page", PAGES)
+SLOW_PAGES = ("calibration/README.md", "workloads/README.md")
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(p, marks=[pytest.mark.long] if p in SLOW_PAGES else [])
+        for p in PAGES
+    ],
+)
 def test_blocks_run_and_print_what_is_shown(page: str, tmp_path: Path) -> None:
     _agrees(page, tmp_path, long=False)
 

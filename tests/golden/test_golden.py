@@ -48,6 +48,7 @@ def written(folder: Path, names: list[str]) -> dict[str, str]:
     }
 
 
+@pytest.mark.long
 def test_order_of_runs_does_not_matter(tmp_path: Path) -> None:
     """Same bytes in every file forwards, backwards and after a run of each."""
     names = sorted(GOLDEN)[::3]

@@ -60,6 +60,7 @@ def test_report_holds_every_case_and_keeps_kinds_apart(tmp_path: Path) -> None:
         assert line.count("|") in {0, 8}
 
 
+@pytest.mark.long
 def test_the_same_tables_give_the_same_bytes(tmp_path: Path) -> None:
     _write(tmp_path, _cases())
     first = [path.read_bytes() for path in write_validation_report(tmp_path)]

@@ -16,6 +16,7 @@ from sim.errors import ConfigError
 from sim.step_cost import HostTimes
 
 
+@pytest.mark.long
 def test_a_gpu_in_full(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

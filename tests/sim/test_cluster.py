@@ -172,6 +172,7 @@ def test_rejected_requests_belong_to_no_replica() -> None:
     assert served.run.records[0].replica == -1
 
 
+@pytest.mark.long
 @QUICK
 @given(scenario=scenarios())
 def test_one_replica_behind_a_router_is_the_replica_alone(scenario: Scenario) -> None:

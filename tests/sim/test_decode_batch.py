@@ -73,7 +73,7 @@ class AgainstDictionary(CountedMachine):
         assert list(self.batch.newest_first()) == expected
 
 
-AgainstDictionary.TestCase.settings = settings(cases(30), stateful_step_count=30)
+AgainstDictionary.TestCase.settings = settings(cases(15), stateful_step_count=30)
 TestDecodeBatch = AgainstDictionary.TestCase
 
 

@@ -44,6 +44,9 @@ from tests.sim.pricing import (
     scheduler_of,
 )
 
+# Long simulations, untraced under --cov: other tests cover what they run.
+pytestmark = pytest.mark.no_cover
+
 
 @dataclass(frozen=True)
 class ManyPricer(LinearPricer):
@@ -257,7 +260,10 @@ REAL = (
 )
 
 
-@pytest.mark.parametrize("settings", REAL)
+@pytest.mark.parametrize(
+    "settings",
+    [*REAL[:2], *(pytest.param(s, marks=pytest.mark.long) for s in REAL[2:])],
+)
 def test_results_of_real_kernels_are_the_same(settings: dict[str, object]) -> None:
     config = load_config(None, (), settings)
     machine, workload = build_machine(config), build_workload_of(config)

@@ -39,6 +39,7 @@ def test_kernel_constants_are_those_of_the_micro_benchmark() -> None:
         assert shipped.host.prefill_ns == pytest.approx(again.host.prefill_ns, rel=2e-2)
 
 
+@pytest.mark.long
 def test_host_times_of_v1_are_a_fixed_point_of_the_token_trace() -> None:
     """Simulated under the shipped profile, the trace gives the shipped host times."""
     shipped = engine_profile("layered-prefill-v1")

@@ -182,5 +182,5 @@ class AgainstSets(CountedMachine):
         assert running == self.pool.holders.keys()
 
 
-AgainstSets.TestCase.settings = settings(cases(30), stateful_step_count=20)
+AgainstSets.TestCase.settings = settings(cases(15), stateful_step_count=20)
 TestKvPool = AgainstSets.TestCase

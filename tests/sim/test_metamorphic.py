@@ -44,7 +44,7 @@ def emitted(result: Outcome) -> list[list[int]]:
 
 
 @every_scheduler
-@cases(10)
+@cases(5)
 @given(
     scenario=scenarios(max_replicas=3) | scenarios(max_replicas=3, closed_loop=True),
     factor=st.integers(2, 1000),
@@ -68,7 +68,7 @@ def test_k_times_the_rate_on_k_times_faster_gpus_takes_a_kth_of_the_time(
 
 
 @every_scheduler
-@cases(10)
+@cases(5)
 @given(scenario=scenarios(max_replicas=3), later_ns=st.integers(0, 10**15))
 def test_a_later_start_is_later_by_as_much(
     name: str, scenario: Scenario, later_ns: int
@@ -85,7 +85,7 @@ def test_a_later_start_is_later_by_as_much(
 
 
 @every_scheduler
-@cases(10)
+@cases(5)
 @given(scenario=scenarios(max_replicas=2), data=st.data())
 def test_ids_are_names_only(name: str, scenario: Scenario, data: st.DataObject) -> None:
     """Any other distinct ids, in any order: what happens to each request stays."""
@@ -102,7 +102,7 @@ def test_ids_are_names_only(name: str, scenario: Scenario, data: st.DataObject) 
 
 
 @every_scheduler
-@cases(10)
+@cases(5)
 @given(scenario=scenarios(max_replicas=2, closed_loop=True), more=st.integers(1, 3))
 def test_replicas_beyond_the_concurrency_change_nothing(
     name: str, scenario: Scenario, more: int
@@ -119,7 +119,7 @@ def test_replicas_beyond_the_concurrency_change_nothing(
 
 
 @every_scheduler
-@cases(10)
+@cases(5)
 @given(scenario=scenarios(max_replicas=3))
 def test_round_robin_replicas_are_servers_of_their_own(
     name: str, scenario: Scenario
@@ -134,7 +134,7 @@ def test_round_robin_replicas_are_servers_of_their_own(
 
 
 @every_scheduler
-@cases(10)
+@cases(5)
 @given(scenario=scenarios(), copies=st.integers(2, 4))
 def test_equal_requests_are_one_request_of_all_their_work(
     name: str, scenario: Scenario, copies: int
@@ -173,7 +173,7 @@ def test_equal_requests_are_one_request_of_all_their_work(
 
 
 @every_scheduler
-@cases(10)
+@cases(5)
 @given(scenario=scenarios(max_replicas=2), data=st.data())
 def test_the_future_changes_nothing_before_it(
     name: str, scenario: Scenario, data: st.DataObject
@@ -198,7 +198,7 @@ def test_the_future_changes_nothing_before_it(
 
 
 @every_scheduler
-@cases(10)
+@cases(5)
 @given(scenario=scenarios(max_replicas=2, closed_loop=True), data=st.data())
 def test_nobody_knows_how_long_an_output_will_be(
     name: str, scenario: Scenario, data: st.DataObject
@@ -218,7 +218,7 @@ def test_nobody_knows_how_long_an_output_will_be(
 
 
 @every_scheduler
-@cases(10)
+@cases(5)
 @given(first=scenarios(), data=st.data())
 def test_after_a_lull_the_past_is_forgotten(
     name: str, first: Scenario, data: st.DataObject
@@ -243,7 +243,7 @@ def test_after_a_lull_the_past_is_forgotten(
 
 
 @every_scheduler
-@cases(10)
+@cases(5)
 @given(scenario=scenarios())
 def test_memory_for_all_is_memory_without_end(name: str, scenario: Scenario) -> None:
     """Blocks for every request at its longest: as many again change nothing."""
@@ -255,7 +255,7 @@ def test_memory_for_all_is_memory_without_end(name: str, scenario: Scenario) -> 
 
 
 @every_scheduler
-@cases(10)
+@cases(5)
 @given(scenario=scenarios())
 def test_a_budget_for_all_splits_no_prompt(name: str, scenario: Scenario) -> None:
     """Budget for every token there is: each prompt enters layer 0 whole."""
@@ -269,7 +269,7 @@ def test_a_budget_for_all_splits_no_prompt(name: str, scenario: Scenario) -> Non
 
 
 @every_scheduler
-@cases(10)
+@cases(5)
 @given(
     rows=st.lists(
         st.tuples(st.integers(0, 900), st.integers(1, 40), st.integers(1, 9)),

@@ -48,6 +48,7 @@ def test_bad_arguments_exit_2(tmp_path: Path) -> None:
     assert main(["--out", str(tmp_path / "file")]) == 2
 
 
+@pytest.mark.long
 def test_gains_shrink_across_domains() -> None:
     """Measured: 21.8 % where fitted, 3.8 % on another domain (sjqsjq/EPLB)."""
     own, _, other, _ = placement_published.domain_cases()

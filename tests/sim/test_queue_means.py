@@ -80,8 +80,8 @@ LONG = {"size": 15_000, "warm_up": 500, "half_width": 0.04}
     "line",
     [
         pytest.param(Line(1, 0.5, 1.0, **SHORT), id="M/M/1"),  # type: ignore[arg-type]
-        pytest.param(Line(1, 0.5, 0.5, **SHORT), id="M/G/1"),  # type: ignore[arg-type]
-        pytest.param(Line(2, 0.6, 1.0, **SHORT), id="M/M/2"),  # type: ignore[arg-type]
+        pytest.param(Line(1, 0.5, 0.5, **SHORT), id="M/G/1", marks=pytest.mark.long),  # type: ignore[arg-type]
+        pytest.param(Line(2, 0.6, 1.0, **SHORT), id="M/M/2", marks=pytest.mark.long),  # type: ignore[arg-type]
     ],
 )
 def test_mean_wait(line: Line) -> None:

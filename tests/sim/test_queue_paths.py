@@ -25,7 +25,7 @@ JOBS = st.lists(st.tuples(GAPS_NS, SERVICES_NS), min_size=1, max_size=25)
 
 
 @pytest.mark.parametrize("name", sorted(SCHEDULERS))
-@cases(12)
+@cases(6)
 @given(jobs=JOBS)
 def test_one_server_is_lindleys_recursion(
     name: str, jobs: list[tuple[int, int]]
@@ -43,7 +43,7 @@ def test_one_server_is_lindleys_recursion(
 
 
 @pytest.mark.parametrize("name", sorted(SCHEDULERS))
-@cases(12)
+@cases(6)
 @given(jobs=JOBS, servers=st.integers(2, 5))
 def test_several_servers_are_kiefer_and_wolfowitzs_recursion(
     name: str, jobs: list[tuple[int, int]], servers: int
@@ -60,7 +60,7 @@ def test_several_servers_are_kiefer_and_wolfowitzs_recursion(
         assert record.finish_ns == arrival + wait + service
 
 
-@cases(12)
+@cases(6)
 @given(jobs=JOBS, servers=st.integers(1, 5))
 def test_all_at_once_is_list_scheduling(
     jobs: list[tuple[int, int]], servers: int

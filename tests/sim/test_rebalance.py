@@ -127,6 +127,7 @@ DECODE = (
 )
 
 
+@pytest.mark.long
 def test_blocking_at_short_intervals_loses_under_decode() -> None:
     """As measured for blocking EPLB (facts: 1346 against 938 tokens/s at O = 64)."""
 

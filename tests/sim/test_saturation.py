@@ -12,6 +12,9 @@ from tests.cases import cases
 from tests.sim.pricing import LinearPricer, Scenario, limits, requests
 from tests.sim.theory import SERVICE_NS, poisson_ns, replicated, simulate
 
+# Long simulations, untraced under --cov: other tests cover what they run.
+pytestmark = pytest.mark.no_cover
+
 every_scheduler = pytest.mark.parametrize("name", sorted(SCHEDULERS))
 
 
@@ -20,7 +23,7 @@ def makespan_ns(name: str, scenario: Scenario) -> int:
 
 
 @every_scheduler
-@cases(10)
+@cases(5)
 @given(
     slots=st.integers(1, 9),
     rounds=st.integers(1, 4),
@@ -43,7 +46,7 @@ def test_equal_outputs_run_at_the_decode_bound(
     assert makespan_ns(name, scenario) == rounds * outputs * step_ns
 
 
-@cases(12)
+@cases(6)
 @given(
     prompts=st.lists(st.integers(1, 300), min_size=1, max_size=12),
     budget=st.integers(1, 200),
@@ -68,7 +71,13 @@ def test_layered_prefill_pays_the_base_once_per_group(budget: int, groups: int) 
     assert makespan_ns("layered-prefill", Scenario(requests(*rows), at)) == 3 * batch_ns
 
 
-@pytest.mark.parametrize("name", ["chunked-prefill", "layered-prefill", "orca"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "layered-prefill",
+        *(pytest.param(n, marks=pytest.mark.long) for n in ("chunked-prefill", "orca")),
+    ],
+)
 def test_overload_of_random_lengths_leaves_at_the_decode_bound(name: str) -> None:
     """Geometric outputs of mean m: B / (m (t0 + a B)) requests per second leave.
 

@@ -204,7 +204,9 @@ REAL = (
 )
 
 
-@pytest.mark.parametrize("settings", REAL)
+@pytest.mark.parametrize(
+    "settings", [pytest.param(REAL[0], marks=pytest.mark.long), REAL[1]]
+)
 def test_results_of_real_kernels_are_the_same(settings: dict[str, object]) -> None:
     """Sessions with caching, every file; the small cache evicts."""
     sessions: dict[str, object] = {

@@ -148,6 +148,7 @@ def test_without_contention_nobody_waits(gaps: list[int], outputs: int) -> None:
         assert record.finish_ns == start + 100 * outputs
 
 
+@pytest.mark.long
 def test_mean_wait_of_m_d_1_is_pollaczek_khinchine() -> None:
     """One sequence, equal requests, rho = 0.6: W = rho / (2 (1 - rho)) services."""
     rho, n, warm_up = 0.6, 1500, 200
@@ -180,8 +181,8 @@ def test_the_chain_gives_known_values() -> None:
     ("name", "slots", "leave", "rate"),
     [
         ("orca", 8, 1.0, 0.6),
-        ("chunked-prefill", 6, 0.25, 0.14),
-        ("layered-prefill", 6, 0.25, 0.14),
+        pytest.param("chunked-prefill", 6, 0.25, 0.14, marks=pytest.mark.long),
+        pytest.param("layered-prefill", 6, 0.25, 0.14, marks=pytest.mark.long),
     ],
 )
 def test_mean_time_of_batching_is_that_of_the_chain(

@@ -166,6 +166,7 @@ def test_table_and_files_agree(tmp_path: Path) -> None:
     assert [path.name for path in result.figures][:2] == ["pareto.png", "pareto.svg"]
 
 
+@pytest.mark.long
 def test_smaller_chunks_wait_longer_and_stall_less(tmp_path: Path) -> None:
     """The trade-off there is (arXiv 2403.02310, section 4.3), under a moderate load."""
     overrides = ("workload.num_requests=60", "workload.request_rate=1")

@@ -26,6 +26,7 @@ def test_chunk_and_groups(tmp_path: Path) -> None:
     assert (tmp_path / "pareto-ttft-tbt.svg").exists()
 
 
+@pytest.mark.long
 def test_gpu_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Break-even price times cost is the same for all."""
     monkeypatch.setattr(gpu_choice, "GPUS", ("h100_sxm", "h200_sxm"))
@@ -51,6 +52,7 @@ def test_what_if_bandwidth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert (tmp_path / "what_if_bandwidth.png").exists()
 
 
+@pytest.mark.long
 def test_tutorial(tmp_path: Path) -> None:
     """It runs as a script, and its answers are those a reader is told to expect."""
     root = Path(__file__).parents[2]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.cases import cases
 from workloads.coverage import UNIFORM, ExpertCoverage, RoutingSkew, routing_skew
 
-QUICK = cases(25)
+QUICK = cases(12)
 QWEN = "Qwen/Qwen3-30B-A3B"
 EXPERTS, TOP_K = 128, 8
 

@@ -167,7 +167,7 @@ def test_what_is_shared_is_part_of_the_hash(tmp_path: Path) -> None:
     ),
     scheduler=st.sampled_from(("chunked-prefill", "layered-prefill")),
 )
-@cases(10)
+@cases(5)
 def test_one_at_a_time_all_that_was_seen_is_found(
     prompts: list[list[int]],
     scheduler: str,

@@ -45,7 +45,7 @@ def sessions_of(requests: list[Request]) -> list[list[Request]]:
     context=st.none() | st.integers(2, 20_000),
     count=st.integers(1, 80),
 )
-@cases(30)
+@cases(15)
 def test_a_turn_begins_with_all_that_was_said(
     seed: int, mean: float, context: int | None, count: int
 ) -> None:

@@ -10,12 +10,12 @@ from reports.html.page import write_page
 from reports.html.study import read_study
 from sim.compare import compare, plan_points
 
-SMALL = ("workload.num_requests=24", "engine.max_model_len=9000")
+SMALL = ("workload.num_requests=20", "engine.max_model_len=9000")
 
 
 @pytest.fixture(scope="session")
 def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What ``servescope compare --rates 1,1.3,1.6`` writes, on 24 requests."""
+    """What ``servescope compare --rates 1,1.3,1.6`` writes, on 20 requests."""
     folder = tmp_path_factory.mktemp("comparison")
     compare(plan_points(None, SMALL, rates=[1.0, 1.3, 1.6]), folder, jobs=1)
     return folder

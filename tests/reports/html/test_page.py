@@ -78,6 +78,7 @@ def test_a_first_reader_finds_the_three_answers(page: Path) -> None:
     } <= headings
 
 
+@pytest.mark.long
 def test_the_same_files_give_the_same_bytes(compared: Path) -> None:
     assert render_page(read_study([compared])) == render_page(read_study([compared]))
 

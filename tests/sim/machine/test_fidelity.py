@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -65,8 +67,16 @@ def _gaps(machine: Machine) -> HostTimes:
     return replace(machine.profile.host, per_layer_ns=1234, per_sequence_ns=567)
 
 
-@pytest.mark.parametrize("scheduler", sorted(SCHEDULERS))
-@pytest.mark.parametrize("settings", MODELS.values(), ids=MODELS)
+def _runs() -> Iterator[Any]:
+    """Every model under every policy; a third of them in the normal suite."""
+    for i, (model, settings) in enumerate(MODELS.items()):
+        for k, scheduler in enumerate(sorted(SCHEDULERS)):
+            marks = [pytest.mark.long] if (i + k) % 3 else []
+            name = f"{model}-{scheduler}"
+            yield pytest.param(settings, scheduler, marks=marks, id=name)
+
+
+@pytest.mark.parametrize(("settings", "scheduler"), list(_runs()))
 def test_a_run_without_overlap_is_that_of_the_closed_form(
     settings: tuple[str, ...], scheduler: str
 ) -> None:
@@ -107,7 +117,7 @@ def plans(draw: st.DrawFn) -> tuple[StepPlan, int, int]:
     return StepPlan(spans), decoding, decoding * draw(st.integers(1, 4000))
 
 
-@cases(12)
+@cases(6)
 @given(plans(), st.sampled_from([1.0, 0.9173, 1.271]))
 def test_any_plan_takes_the_time_of_the_closed_form(
     plan: tuple[StepPlan, int, int], factor: float
@@ -121,7 +131,7 @@ def test_any_plan_takes_the_time_of_the_closed_form(
 PRICERS: dict[object, KernelPricer] = {}
 
 
-@cases(12)
+@cases(6)
 @given(plans(), st.sampled_from(["tp-all-reduce", "two-batch"]))
 def test_overlap_keeps_the_machines_laws(
     plan: tuple[StepPlan, int, int], overlap: str

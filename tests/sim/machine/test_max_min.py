@@ -141,7 +141,7 @@ def filled_by_programs(flows: list[Flow], capacities: list[int]) -> list[float]:
     return [high for _, high in bounds if high is not None]
 
 
-@cases(30)
+@cases(15)
 @given(networks())
 def test_random_networks_against_linear_programs(
     network: tuple[list[Flow], list[int]],
@@ -153,7 +153,7 @@ def test_random_networks_against_linear_programs(
     )
 
 
-@cases(50)
+@cases(25)
 @given(networks(), st.lists(st.integers(0, 400), min_size=6, max_size=6))
 def test_nothing_is_over_capacity_and_every_byte_arrives(
     network: tuple[list[Flow], list[int]], starts: list[int]

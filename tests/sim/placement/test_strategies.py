@@ -51,7 +51,10 @@ def qwen() -> RoutingStats:
     return preset("Qwen3-30B-A3B").stats()
 
 
-@pytest.mark.parametrize("strength", [0.1, 0.3, 0.6])
+@pytest.mark.parametrize(
+    "strength",
+    [0.3, *(pytest.param(s, marks=pytest.mark.long) for s in (0.1, 0.6))],
+)
 def test_exflow_finds_planted_affinity(strength: float) -> None:
     load = np.full((48, 128), 1 / 128)
     stats = planted_markov(_rng(1), load, 8, strength, 8).stats
@@ -63,7 +66,9 @@ def test_exflow_finds_planted_affinity(strength: float) -> None:
     assert result.upper_bound >= result.objective
 
 
-@pytest.mark.parametrize(("gpus", "crossing"), [(4, 0.564), (8, 0.715)])
+@pytest.mark.parametrize(
+    ("gpus", "crossing"), [(4, 0.564), pytest.param(8, 0.715, marks=pytest.mark.long)]
+)
 def test_mixtral_reaches_the_proven_optimum_and_the_published_share(
     gpus: int, crossing: float
 ) -> None:
@@ -114,6 +119,7 @@ def test_lpt_balances_real_and_preset_popularity(qwen: RoutingStats) -> None:
         assert _solve("lpt", heat, 8).metrics.load_par <= 1.001
 
 
+@pytest.mark.long
 def test_joint_keeps_affinity_and_balance_that_affinity_alone_loses(
     qwen: RoutingStats,
 ) -> None:
@@ -134,6 +140,7 @@ def test_joint_keeps_four_fifths_of_the_affinity_of_sampled_routing() -> None:
     assert joint.metrics.affinity >= 0.80 * exflow.metrics.affinity
 
 
+@pytest.mark.long
 def test_coactivation_sends_tokens_to_fewer_gpus(qwen: RoutingStats) -> None:
     linear, together = (_solve(n, qwen, 8) for n in ("linear", "coactivation"))
     assert linear.metrics.coactivation is not None
@@ -198,6 +205,7 @@ def test_moetuner_balances_and_is_as_good_as_its_printed_programs() -> None:
     assert ours.metrics.worst_link < _solve("linear", stats, 4).metrics.worst_link
 
 
+@pytest.mark.long
 def test_staging_keeps_more_moves_in_the_node() -> None:
     stats = preset("OLMoE-1B-7B").stats(tokens=1024)
     flat = _solve("exflow", stats, 8, 4, hierarchy="flat")

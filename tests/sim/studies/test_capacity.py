@@ -87,6 +87,7 @@ def test_it_reproduces_a_fine_grid_with_a_fifth_of_its_runs(tmp_path: Path) -> N
     assert 5 * len(found.evaluations) <= len(rates)
 
 
+@pytest.mark.long
 def test_a_search_that_died_goes_on(tmp_path: Path) -> None:
     """The same runs are taken from the folder; bytes are the same."""
     config = load_config(None, ["workload.num_requests=6", "slo.ttft_ms=1000.0"])
@@ -122,6 +123,7 @@ def test_overload_is_said_to_be_unstable(tmp_path: Path) -> None:
     assert found.unstable == 2
 
 
+@pytest.mark.long
 def test_fewest_replicas_split_the_load(tmp_path: Path) -> None:
     """Of servers that each carry a known rate; more replicas, more nodes."""
     config = load_config(None, [*SINGLE_SERVER, "workload.num_requests=600"])

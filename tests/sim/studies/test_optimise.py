@@ -35,6 +35,7 @@ def search(trials: int, jobs: int = 1, seed: int = 0) -> Optimisation:
     return Optimisation(("ttft", "tbt"), trials, seed, SweepOptions(jobs))
 
 
+@pytest.mark.long
 def test_same_command_same_points_and_goes_on(tmp_path: Path) -> None:
     """Whether it ran through, died half-way or on two workers; not at another seed."""
     pytest.importorskip("optuna", reason="needs the extra optimise")
