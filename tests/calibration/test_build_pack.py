@@ -44,6 +44,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("calibration.build_pack.SHIPPED", chosen)
 
 
+@pytest.mark.long
 def test_the_same_wheels_give_the_same_bytes(packed: Path, tmp_path: Path) -> None:
     names = sorted(path.name for path in packed.iterdir() if path.suffix != ".whl")
     assert names == sorted([*(f"{c.pack}.npz" for c in SHIPPED), "provenance.json"])

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sim.config import SECTIONS, Config
@@ -49,7 +49,6 @@ VALUES = st.recursive(
 )
 
 
-@settings(deadline=None)  # the disk sets the pace
 @given(st.binary(max_size=200), st.sampled_from([".toml", ".json"]))
 @example(b"\xff\xfe", ".toml")
 def test_any_bytes_load_or_are_one_line(folder: Path, data: bytes, suffix: str) -> None:
@@ -57,14 +56,12 @@ def test_any_bytes_load_or_are_one_line(folder: Path, data: bytes, suffix: str) 
     only_config_error(write(folder, f"bytes{suffix}", data), [])
 
 
-@settings(deadline=None)  # the disk sets the pace
 @given(st.dictionaries(WORDS | st.text(), VALUES, max_size=5))
 def test_any_json_loads_or_is_one_line(folder: Path, data: dict[str, object]) -> None:
     """Right words with wrong values, and the other way round."""
     only_config_error(write(folder, "data.json", json.dumps(data).encode()), [])
 
 
-@settings(deadline=None)  # the disk sets the pace
 @given(st.data())
 def test_a_damaged_file_loads_or_is_one_line(folder: Path, data: st.DataObject) -> None:
     """A few bytes of a whole configuration overwritten or cut."""
@@ -78,7 +75,6 @@ def test_a_damaged_file_loads_or_is_one_line(folder: Path, data: st.DataObject) 
     only_config_error(write(folder, "damaged.toml", damaged), [])
 
 
-@settings(deadline=None)  # the disk sets the pace
 @given(st.sampled_from(KEYS) | st.text(), st.sampled_from(["=", ""]), st.text())
 @example("seed", "=", "1\nvalue = 2")
 @example("seed", "=", "[" * 5000)

@@ -86,7 +86,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # The disk sets the pace, and rules between keys refuse many draws.
-@settings(deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(suppress_health_check=[HealthCheck.filter_too_much])
 @given(configs())
 def test_what_is_written_loads_back(file: Path, config: Config) -> None:
     """Equal to the resolved configuration, of the same hash, and stable."""

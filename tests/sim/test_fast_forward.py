@@ -260,10 +260,11 @@ REAL = (
 )
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [*REAL[:2], *(pytest.param(s, marks=pytest.mark.long) for s in REAL[2:])],
-)
+REAL_SOME = [*REAL[:2], *(pytest.param(s, marks=pytest.mark.long) for s in REAL[2:])]
+"""Two of them in the normal suite."""
+
+
+@pytest.mark.parametrize("settings", REAL_SOME)
 def test_results_of_real_kernels_are_the_same(settings: dict[str, object]) -> None:
     config = load_config(None, (), settings)
     machine, workload = build_machine(config), build_workload_of(config)
@@ -278,7 +279,7 @@ def test_results_of_real_kernels_are_the_same(settings: dict[str, object]) -> No
         assert getattr(fast_run, name).equals(getattr(slow_run, name)), name
 
 
-@pytest.mark.parametrize("settings", REAL)
+@pytest.mark.parametrize("settings", REAL_SOME)
 @pytest.mark.parametrize("factor", [1.0, 1.37])
 def test_a_vector_of_prices_is_the_prices(
     settings: dict[str, object], factor: float

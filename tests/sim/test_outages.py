@@ -236,10 +236,10 @@ def test_random_outages_lose_nobody_and_fast_forward_is_the_same(
     assert sum(r.retries for r in slow.records) == len(slow.fleet.lost)
 
 
-@pytest.mark.no_cover  # long; the tests above cover what it runs
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("mtbf_ns", "repair_ns"),
-    [(1000, 500), pytest.param(300, 50, marks=pytest.mark.long)],
+    [(1000, 500), (300, 50)],
 )
 def test_time_to_finish_is_that_of_preemptive_repeat(
     mtbf_ns: int, repair_ns: int

@@ -236,7 +236,7 @@ def test_results_of_real_kernels_are_the_same(settings: dict[str, object]) -> No
         assert getattr(fast, name).equals(getattr(slow, name)), name
 
 
-@pytest.mark.parametrize("caching", [True, False])
+@pytest.mark.parametrize("caching", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_the_hit_rate_is_shown_where_there_is_a_cache(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], *, caching: bool
 ) -> None:

@@ -18,6 +18,7 @@ from sim.worked_studies.options import Size
 SMALL = Size(duration_s=4.0, replications=2, options=SweepOptions(jobs=1))
 
 
+@pytest.mark.long
 def test_chunk_and_groups(tmp_path: Path) -> None:
     """Both policies on both pairs of metrics, with figures."""
     shift = chunk_and_groups.chunk_and_groups(tmp_path, SMALL)

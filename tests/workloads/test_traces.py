@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sim.errors import ConfigError
+from tests.cases import cases
 from workloads.traces import Trace, read_trace
 
 HEADER = "arrived_at,num_prefill_tokens,num_decode_tokens"
@@ -154,7 +155,7 @@ CELL = st.one_of(st.text(max_size=6), st.integers().map(str), st.floats().map(st
 LINES = st.lists(st.lists(CELL, max_size=4).map(",".join), max_size=5)
 
 
-@settings(max_examples=200, deadline=None)
+@cases(50)
 @given(lines=LINES, junk=st.binary(max_size=8))
 def test_hostile_bytes_give_a_trace_or_one_clear_line(
     tmp_path_factory: pytest.TempPathFactory, lines: list[str], junk: bytes

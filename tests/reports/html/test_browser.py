@@ -216,6 +216,7 @@ def test_themes_switch(opened: Visit) -> None:
     )
 
 
+@pytest.mark.long
 def test_hostile_names_run_no_script(
     chromium: Any, compared: Path, tmp_path: Path
 ) -> None:

@@ -98,6 +98,7 @@ def test_tables_hold_the_numbers_of_the_maps(placed: Path) -> None:
     assert {f"{value:.2f}" for value in par} <= set(cells)
 
 
+@pytest.mark.long
 def test_a_page_of_runs_shows_placements_too(placed: Path, compared: Path) -> None:
     out = placed / "both.html"
     words = [str(compared), str(placed), "--out", str(out), "--json"]
@@ -213,7 +214,10 @@ def test_runs_share_a_placement_or_are_told_apart(
     "overrides",
     [
         (),
-        ("moe.placement=lpt", "moe.statistics=preset", *TOPICS),
+        pytest.param(
+            ("moe.placement=lpt", "moe.statistics=preset", *TOPICS),
+            marks=pytest.mark.long,
+        ),
     ],
 )
 def test_without_a_lasting_placement_nothing_is_written_or_shown(

@@ -277,7 +277,13 @@ def test_migration_counts_experts_new_on_a_gpu() -> None:
     assert migrated_slots(old, new) == 2
 
 
-@pytest.mark.parametrize("name", list(PLACEMENTS))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=[pytest.mark.long] if n == "joint" else [])
+        for n in PLACEMENTS
+    ],
+)
 def test_every_strategy_gives_a_whole_placement_and_a_bound(name: str) -> None:
     stats = preset("OLMoE-1B-7B").stats(tokens=512)
     result = _solve(name, stats, 8, 4)

@@ -44,9 +44,10 @@ def service_s(config: Config) -> float:
 @pytest.mark.no_cover  # long; test_the_command covers what it runs
 @pytest.mark.parametrize(
     ("requests", "seeds", "half_width"),
-    [(400, 4, 0.16), pytest.param(2000, 5, 0.08, marks=pytest.mark.long)],
+    [(400, 4, 0.16), (2000, 5, 0.08)],
 )
-@pytest.mark.parametrize("waiting", [0.5, pytest.param(2.0, marks=pytest.mark.long)])
+@pytest.mark.parametrize("waiting", [0.5, 2.0])
+@pytest.mark.long
 def test_a_single_server_has_the_capacity_of_pollaczek_and_khinchine(
     tmp_path: Path, waiting: float, requests: int, seeds: int, half_width: float
 ) -> None:

@@ -311,7 +311,7 @@ def kill_at_random(out: Path, study: Path, draw: np.random.Generator) -> list[st
 
 
 @pytest.mark.no_cover  # long; the tests above cover what it runs
-@pytest.mark.parametrize("kills", [3, pytest.param(50, marks=pytest.mark.long)])
+@pytest.mark.parametrize("kills", [1, pytest.param(50, marks=pytest.mark.long)])
 def test_kill_9_loses_no_point(tmp_path: Path, kills: int) -> None:
     """Every point that was there is whole and stays; the end is as if undisturbed."""
     text = STUDY.replace("[1.0, 2.0]", "{ from = 1.0, to = 40.0, step = 0.25 }")
