@@ -108,19 +108,26 @@
     const quantity = Object.fromEntries(info.choices.map((item) => [item.key, item]));
     let kept = Array(count).fill(true);
 
+    const best = (key, i) => {
+      const value = columns[key][i];
+      return isFinite(value) ? (quantity[key].less === false ? -value : value) : Infinity;
+    };
+    // Points in order of one quantity, then another: sorted once, as a filter changes neither.
+    const orders = {};
+    const sorted = (x, y) => (orders[`${x} ${y}`] ??= Array.from({length: count}, (_, i) => i).sort((a, b) =>
+      best(x, a) - best(x, b) || best(y, a) - best(y, b) || a - b));
+
     const front = (place) => {
       // What no other kept point beats in both; points that served fewer do not count.
-      const [x, y] = axes[place], best = (key, v) => (quantity[key].less === false ? -v : v);
-      const order = [], ordered = [x, y].every((key) => quantity[key].less !== null);
-      for (let i = 0; i < count; i++) {
-        if (ordered && kept[i] && columns.served[i] === 1 && isFinite(columns[x][i]) && isFinite(columns[y][i])) order.push(i);
-      }
-      order.sort((a, b) => best(x, columns[x][a]) - best(x, columns[x][b]) || best(y, columns[y][a]) - best(y, columns[y][b]));
+      const [x, y] = axes[place];
+      const ordered = [x, y].every((key) => quantity[key].less !== null);
+      const counts = (i) => kept[i] && columns.served[i] === 1 && isFinite(columns[x][i]) && isFinite(columns[y][i]);
+      const order = ordered ? sorted(x, y).filter(counts) : [];
       const xs = [], ys = [];
       let least = Infinity;
       for (const i of order) {
-        if (best(y, columns[y][i]) < least) {
-          least = best(y, columns[y][i]);
+        if (best(y, i) < least) {
+          least = best(y, i);
           xs.push(columns[x][i]);
           ys.push(columns[y][i]);
         }
@@ -166,11 +173,8 @@
     };
     const fill = () => {
       const pinned = new Set(source.selected.indices);
-      const [x] = axes[0], sign = quantity[x].less === false ? -1 : 1;
-      const value = (i) => (isFinite(columns[x][i]) ? sign * columns[x][i] : Infinity);
-      const rows = [];
-      for (let i = 0; i < count; i++) if (kept[i] || pinned.has(i)) rows.push(i);
-      rows.sort((a, b) => pinned.has(b) - pinned.has(a) || value(a) - value(b) || a - b);
+      const [x] = axes[0], order = sorted(x, x);
+      const rows = [true, false].flatMap((pins) => order.filter((i) => pinned.has(i) === pins && (pins || kept[i])));
       const focused = document.activeElement?.dataset?.point;
       made.forEach((line, place) => {
         if (place < rows.length) write(line, rows[place], pinned.has(rows[place]));
