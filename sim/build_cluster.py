@@ -130,7 +130,8 @@ def _split(config: Config, machine: Machine) -> Disaggregated | None:
     if prefill is None:
         return None
     router = ROUTERS[config.parallel.router](config.seed + 1)
-    return Disaggregated(Disaggregation(prefill, machine.links), router)
+    kv_transfer = config.parallel.kv_transfer
+    return Disaggregated(Disaggregation(prefill, machine.links, kv_transfer), router)
 
 
 def _tbt_target_ns(config: Config) -> int | None:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from sim.config_errors import ConfigKeyError, one_of
 from sim.config_fields import Seed
+from sim.config_parallel import ParallelConfig
 from sim.config_pipeline import check_pipeline, most_replicas
 from sim.config_sections import (
     CHUNKED_PREFILL,
@@ -25,7 +26,6 @@ from sim.config_sections import (
     EngineConfig,
     ModelConfig,
     MoeConfig,
-    ParallelConfig,
     Section,
     SloConfig,
 )

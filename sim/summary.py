@@ -17,7 +17,7 @@ from sim.policies import policy_label
 from sim.record_table import RecordTable
 from sim.shell.cluster import ClusterRun
 from sim.timeseries import run_end_ns
-from sim.units import s_from_ns
+from sim.units import NS_PER_MS, s_from_ns
 from sim.version import servescope_version
 from sim.what_if import what_if_kernels, what_if_text
 from workloads.workload import Workload
@@ -95,6 +95,7 @@ def run_summary(
         "usd_per_million_output_tokens": _ratio(usd * _PER_MILLION, output_tokens),
         "usd_per_million_tokens": _ratio(usd * _PER_MILLION, tokens),
         **_moved(config, machine, table),
+        **_streamed(machine, run),
         **_away(run, table, off_ns),
         "energy_per_gpu_j": energy_j / num_gpus,
         **_provenance(config, machine, workload),
@@ -209,6 +210,19 @@ def _moved(config: Config, machine: Machine, table: RecordTable) -> Summary:
         "prefill_replicas": config.parallel.prefill_replicas,
         "kv_transfers": int(np.count_nonzero(moved)),
         "kv_transfer_bytes": machine.links.transfer_bytes(tokens),
+    }
+
+
+def _streamed(machine: Machine, run: ClusterRun) -> Summary:
+    """How KV caches moved while they were computed; nothing where none could."""
+    log = run.streams
+    if log is None:
+        return {}
+    discarded = log.discarded_layer_tokens / machine.model.num_layers
+    return {
+        "kv_transfer_messages": log.messages,
+        "kv_transfer_discarded_bytes": machine.links.transfer_bytes(discarded),
+        "mean_kv_transfer_exposed_ms": _ratio(log.exposed_ns / NS_PER_MS, log.moved),
     }
 
 

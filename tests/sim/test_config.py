@@ -86,6 +86,7 @@ CHOICES = {
     "engine.fidelity": ["iteration", "kernel"],
     "engine.overlap": ["none", "tp-all-reduce", "two-batch"],
     "moe.routing": ["skewed", "uniform"],
+    "parallel.kv_transfer": ["whole", "chunk-wise", "layer-wise"],
     "moe.communication": ["tp_allreduce", "ep_home", "context_coherent"],
     "moe.all_to_all": ["nccl", "deepep"],
     "moe.dispatch_dtype": ["bfloat16", "fp8"],
