@@ -11,7 +11,7 @@ from typing import Protocol
 
 from sim.engine import Engine
 from sim.engine_state import EngineState
-from sim.handover import KvLinks
+from sim.handover import KvPaths
 from sim.iteration_log import IterationLog
 from sim.plan import StepPlan
 from sim.queues.fcfs import FirstComeFirstServed
@@ -61,7 +61,7 @@ class RunStarted:
     requests: Sequence[Request]
     max_concurrency: int | None
     frontend_ns: int
-    links: KvLinks | None = None
+    links: KvPaths | None = None
     streams: bool = False
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from sim.errors import SimulationError
 from sim.kv_stream import WHOLE
@@ -81,6 +82,46 @@ class KvLinks:
         return round(tokens * self.gpu_bytes_per_token * self.gpus)
 
 
+class KvPaths(Protocol):
+    """What carries KV caches between replicas."""
+
+    def transfer_ns(self, source: int, target: int, tokens: float) -> int:
+        """How long ``tokens`` tokens take; at least 1."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PooledLinks:
+    """Links between replicas on unlike machines.
+
+    The GPUs of the source send to those of the target what these hold of the cache,
+    copies included, spread evenly over both: the slower side decides, and its latency.
+    With replicas that are alike that is what :class:`KvLinks` says.
+
+    Attributes:
+        of: The links of each replica to others like it.
+        nodes: The node of each replica.
+    """
+
+    of: tuple[KvLinks, ...]
+    nodes: tuple[int, ...]
+
+    def transfer_ns(self, source: int, target: int, tokens: float) -> int:
+        """Latency + bytes over the bandwidth of the slower side; at least 1."""
+        out, into = self.of[source], self.of[target]
+        near = self.nodes[source] == self.nodes[target]
+        sent_ns = tokens * max(
+            gpu_bytes
+            * 1e9
+            / (end.node_bytes_per_s if near else end.network_bytes_per_s)
+            for end, gpu_bytes in (
+                (out, into.gpu_bytes_per_token * (into.gpus / out.gpus)),
+                (into, into.gpu_bytes_per_token),
+            )
+        )
+        return max(1, max(out.latency_ns, into.latency_ns) + round(sent_ns))
+
+
 @dataclass(frozen=True, slots=True)
 class Disaggregation:
     """A prefill pool and a decode pool: replicas 0, 1, ... prefill, the rest decode.
@@ -100,7 +141,7 @@ class Disaggregation:
     """
 
     prefill: int
-    links: KvLinks
+    links: KvPaths
     kv_transfer: str = WHOLE
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sim.handover import Handover, KvLinks
+from sim.handover import Handover, KvPaths
 from sim.shell.clock import Clock, Kind, Process
 
 
@@ -20,7 +20,7 @@ class Transfers:
         replicas: Number of replicas.
     """
 
-    def __init__(self, clock: Clock, links: KvLinks, replicas: int) -> None:
+    def __init__(self, clock: Clock, links: KvPaths, replicas: int) -> None:
         self._clock = clock
         self._links = links
         self._free_ns = [0] * replicas

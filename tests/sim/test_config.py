@@ -131,7 +131,8 @@ def error_of(**flags: object) -> str:
 def test_the_tables_below_cover_every_key() -> None:
     """A key without bounds here is a key nobody checked."""
     assert {*INTEGERS, *FLOATS, *SWITCHES, *CHOICES, *NAMES} == EVERY_KEY
-    assert set(Config.model_fields) - set(SECTIONS) == {"seed"}
+    # tables [pools.NAME] have whatever names; tests/sim/test_pools.py
+    assert set(Config.model_fields) - set(SECTIONS) == {"seed", "pools"}
 
 
 @pytest.mark.parametrize("key", [*INTEGERS, *FLOATS])

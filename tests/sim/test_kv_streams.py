@@ -192,7 +192,7 @@ def test_what_is_on_a_link_arrives_before_its_blocks_are_free() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(SCHEDULERS))
-@cases(8)
+@cases(5)
 @given(
     kv_transfer=st.sampled_from([CHUNK_WISE, LAYER_WISE]),
     case=st.booleans().flatmap(lambda closed: scenarios(closed_loop=closed)),
@@ -246,7 +246,7 @@ def test_random_runs_keep_every_law_and_fast_forward_is_the_same(
     assert len(tape.of(Offered)) == len(moved) + ended
 
 
-@cases(25)
+@cases(12)
 @given(
     prompt=st.integers(1, 500),
     layers=st.integers(1, 12),
