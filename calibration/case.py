@@ -26,6 +26,7 @@ class MetricKind:
     group: str
 
 
+STATISTICS: Final = ("mean", "median", "p90", "p99")
 TTFT: Final = "TTFT"
 OVERLOADED_TTFT: Final = "TTFT overloaded"
 METRICS: Final[Mapping[str, MetricKind]] = MappingProxyType(
@@ -37,7 +38,7 @@ METRICS: Final[Mapping[str, MetricKind]] = MappingProxyType(
             ("itl", "TPOT/ITL"),
             ("e2el", "E2E"),
         )
-        for statistic in ("mean", "median", "p90", "p99")
+        for statistic in STATISTICS
     }
     | {
         "output_throughput": MetricKind("tok/s", "throughput"),
@@ -77,6 +78,7 @@ class Setup:
         tp: Tensor parallel size.
         ep: Expert parallel size, 1 or ``tp``.
         replicas: Copies of the model.
+        router: How requests were spread over them, as far as it is known.
         model: Catalogue name of the model.
         dtype: Weight format.
         engine: Framework and version as published.
@@ -91,6 +93,7 @@ class Setup:
     tp: int
     ep: int = 1
     replicas: int = 1
+    router: str = "round-robin"
     model: str
     dtype: str
     engine: str
@@ -113,6 +116,7 @@ class Setup:
             "parallel.tensor_parallel_size": self.tp,
             "parallel.expert_parallel_size": self.ep,
             "parallel.replicas": self.replicas,
+            "parallel.router": self.router,
             "calibration.profile": self.shipped_profile,
             "engine.scheduler": self.scheduler,
         } | {f"engine.{key}": value for key, value in self.options.items()}
@@ -153,8 +157,13 @@ class Case:
         """
         profile = self.setup.shipped_profile
         by = {profile, self.setup.gpu}.intersection(measurement.seen_by)
-        names = {self.id, f"{self.id}:{measurement.metric}"}
-        return bool(by or names.intersection(engine_profile(profile).fitted_to))
+        return bool(by) or profile_saw(profile, self.id, measurement.metric)
+
+
+def profile_saw(profile: str, case: str, metric: str) -> bool:
+    """Whether a profile names a case, or one metric of it, in what it was fitted to."""
+    names = {case, f"{case}:{metric}"}
+    return bool(names.intersection(engine_profile(profile).fitted_to))
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,14 +173,30 @@ class RequestLog:
     Attributes:
         file: Name of the file.
         source: Citation.
+        note: What a reader must know about the protocol.
+        case: The case of the registry that gives numbers of the same measurement; the
+            file's name where there is none.
         setup: What was running.
         leave_out: Runs in the file not to compare, such as collapsed ones.
     """
 
     file: str
     source: str
+    note: str
+    case: str
     setup: Setup
     leave_out: tuple[str, ...]
+
+    def is_calibration(self, metric: str) -> bool:
+        """Whether a constant behind the prediction has seen ``metric`` (ttft, tpot).
+
+        One that has seen a statistic has seen the requests, and so the others too.
+        """
+        profile = self.setup.shipped_profile
+        return any(
+            profile_saw(profile, self.case, f"{statistic}_{metric}_ms")
+            for statistic in STATISTICS
+        )
 
 
 @dataclass(frozen=True, slots=True)

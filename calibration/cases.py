@@ -72,8 +72,8 @@ def not_simulatable() -> tuple[NotSimulatable, ...]:
 def _log(entry: dict[str, Any]) -> RequestLog:
     leave_out = tuple(entry.pop("leave_out", ()))
     file, source = entry.pop("file"), entry.pop("source")
-    entry.pop("note", None)
-    return RequestLog(file, source, _setup(file, entry), leave_out)
+    note, case = entry.pop("note", ""), entry.pop("case", file)
+    return RequestLog(file, source, note, case, _setup(file, entry), leave_out)
 
 
 def _case(entry: dict[str, Any]) -> Case:

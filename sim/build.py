@@ -35,6 +35,7 @@ from sim.pipeline_cost import PipelineCostModel
 from sim.placed_parts import PlacedStepParts
 from sim.placed_rows import PlacedRowCosts
 from sim.placement import PLACEMENTS
+from sim.pools import in_pool, own_table, pools_of
 from sim.queues import QUEUES
 from sim.rebalance import RebalancingPricer
 from sim.routers import ROUTERS
@@ -128,6 +129,9 @@ def check_registered(config: Config) -> None:
     Raises:
         ConfigKeyError: On an unknown name, with the nearest known one.
     """
+    for pool in pools_of(config):
+        with in_pool(pool.name, own_table(config.pools, pool.name)):
+            check_registered(pool.config)
     check_names(
         config,
         schedulers=SCHEDULERS,

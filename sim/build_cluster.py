@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from calibration.kernels.model_kernels import Deployment
 from sim.build import Machine
+from sim.build_pools import Machines, alike
 from sim.config import Config
 from sim.config_errors import ConfigKeyError
 from sim.config_pipeline import micro_batches
+from sim.config_pools import PREFILL
 from sim.engine import Engine
 from sim.handover import Disaggregation
 from sim.outages import NO_OUTAGES, Outages
@@ -26,7 +28,7 @@ from workloads.workload import Workload
 
 def build_cluster(
     config: Config,
-    machine: Machine,
+    machine: Machine | Machines,
     workload: Workload,
     *,
     fast_forward: bool = True,
@@ -35,13 +37,60 @@ def build_cluster(
 ) -> Cluster:
     """Replicas with fresh engines behind a router; see :class:`Cluster`.
 
-    ``pricer`` takes the place of the machine's closed form.
+    ``machine`` is that of all replicas, or those of all pools; ``pricer`` takes the
+    place of its closed form.
 
     Raises:
         ConfigError: If a file of outages is missing or malformed.
     """
+    machines = alike(machine) if isinstance(machine, Machine) else machine
+    pricers: StepPricer | list[StepPricer]
+    if machines.pools:
+        engines, pricers = _pooled(machines)
+    else:
+        engines, pricers = _alike(config, machines.machine, pricer)
+    router = ROUTERS[config.parallel.router](config.seed)
+    cluster = Cluster(
+        engines,
+        pricers,
+        router,
+        workload.max_concurrency,
+        machines.machine.profile.frontend_ns,
+        fast_forward=fast_forward,
+        detailed=detailed,
+        split=_split(config, machines),
+    )
+    cluster.suffer(outages_of(config))
+    if (scaling := _scaling(config)) is not None:
+        cluster.scale(scaling)
+    return cluster
+
+
+def _alike(
+    config: Config, machine: Machine, pricer: StepPricer | None
+) -> tuple[list[Engine], StepPricer | list[StepPricer]]:
+    """Engines of replicas that are alike, and their pricer, or one each."""
+    engines = _engines(config, machine, config.parallel.prefill_replicas or 0)
+    return engines, _pricers(config, machine, pricer)
+
+
+def _pooled(machines: Machines) -> tuple[list[Engine], list[StepPricer]]:
+    """Engines and pricers of all pools, in order."""
+    engines: list[Engine] = []
+    pricers: list[StepPricer] = []
+    for part in machines.pools:
+        pool, count = part.pool, part.pool.replicas
+        engines += _engines(
+            pool.config, part.machine, count if pool.role == PREFILL else 0
+        )
+        own = _pricers(pool.config, part.machine, None)
+        pricers += own if isinstance(own, list) else [own] * count
+    return engines, pricers
+
+
+def _engines(config: Config, machine: Machine, prefill: int) -> list[Engine]:
+    """Fresh engines, the first of which hand over what they prefilled."""
     limits = _limits(config, machine.deployment)
-    pricers = _pricers(config, machine, pricer)
     closed_form = what_if_pricer(config, machine.pricer, machine.power)
     options = SchedulerOptions(
         limits=limits,
@@ -49,32 +98,17 @@ def build_cluster(
         layer_group_rule=config.engine.layer_group_rule,
         pace=Pace(_tbt_target_ns(config), closed_form),
     )
-    engines = [
+    return [
         Engine(
             SCHEDULERS[config.engine.scheduler](options),
             limits,
             machine.num_blocks,
             QUEUES[config.engine.queue](),
-            hands_over=index < (config.parallel.prefill_replicas or 0),
+            hands_over=index < prefill,
             prefix_caching=config.engine.enable_prefix_caching,
         )
         for index in range(config.parallel.replicas)
     ]
-    router = ROUTERS[config.parallel.router](config.seed)
-    cluster = Cluster(
-        engines,
-        pricers,
-        router,
-        workload.max_concurrency,
-        machine.profile.frontend_ns,
-        fast_forward=fast_forward,
-        detailed=detailed,
-        split=_split(config, machine),
-    )
-    cluster.suffer(outages_of(config))
-    if (scaling := _scaling(config)) is not None:
-        cluster.scale(scaling)
-    return cluster
 
 
 def _scaling(config: Config) -> Scaling | None:
@@ -124,13 +158,14 @@ def _pricers(
     return [fresh() for _ in range(config.parallel.replicas)]
 
 
-def _split(config: Config, machine: Machine) -> Disaggregated | None:
+def _split(config: Config, machines: Machines) -> Disaggregated | None:
     """Pools for prefill and decode, with a router of its own for the second."""
     prefill = config.parallel.prefill_replicas
     if prefill is None:
         return None
     router = ROUTERS[config.parallel.router](config.seed + 1)
-    return Disaggregated(Disaggregation(prefill, machine.links), router)
+    kv_transfer = config.parallel.kv_transfer
+    return Disaggregated(Disaggregation(prefill, machines.links, kv_transfer), router)
 
 
 def _tbt_target_ns(config: Config) -> int | None:

@@ -16,6 +16,7 @@ from reports.trace import MAX_EVENTS, TRACE_FILE
 from sim.build import Machine
 from sim.build_fidelity import check_traceable
 from sim.cli_output import print_json, progress, warn
+from sim.cli_pools import pools_note, pools_table
 from sim.config import Config
 from sim.config_pipeline import micro_batches
 from sim.errors import ConfigError
@@ -118,6 +119,11 @@ def start_note(prepared: PreparedRun) -> str:
     config, machine = prepared.config, prepared.machine
     block_size = config.engine.block_size
     host = machine.profile.host
+    if prepared.machines.pools:
+        return (
+            f"{machine.model.name} ({machine.dtype}), {policy_label(config)}, profile"
+            f" {machine.profile.name}\n{pools_note(prepared.machines)}"
+        ).rstrip()
     return (
         f"{machine.model.name} ({machine.dtype}), {config.parallel.replicas}"
         f" replica(s) of {machine.power.num_gpus} x {machine.gpu.name}\n"
@@ -153,6 +159,8 @@ def _print_tables(summary: Summary) -> None:
         f" {summary['preemptions']} preemptions\n"
     )
     Console().print(latency_table(summary), figure_table(summary), sep="\n")
+    if (pools := pools_table(summary)) is not None:
+        Console().print(pools)
     if note := fidelity_note(summary):
         typer.echo(note)
 

@@ -216,7 +216,8 @@ def validate(
 
     Every case is simulated by its real protocol; cases that some constant has seen
     (calibration) and held-out ones (validation) are never averaged together. Writes
-    cases.csv, cases.md, summary.csv, parity.png and micro_benchmark.csv, or replay.csv.
+    cases.csv, cases.md, summary.csv, parity.png and micro_benchmark.csv, or replay.csv
+    and replay_summary.csv.
     """
     from sim.cli_validate import replay_command, validate_command
 

@@ -25,12 +25,13 @@ from sim.error_summary import error_summary
 from sim.files import write_csv_atomic
 from sim.fit_host import CASES, fit_host
 from sim.fit_profiles import fit_profiles
-from sim.replay import load_replay, replay_errors
+from sim.replay import Replay, load_replay, replay_errors, replay_summary
 from sim.results import make_directory
 from sim.validate import case_errors, micro_benchmark, needed_tasks
 
 MICRO_FILE = "micro_benchmark.csv"
 REPLAY_FILE = "replay.csv"
+REPLAY_SUMMARY_FILE = "replay_summary.csv"
 
 
 def validate_command(
@@ -71,19 +72,44 @@ def replay_command(
     as_json: bool = False,
     quiet: bool = False,
 ) -> None:
-    """Replay a per-request log; write and print measured and predicted latencies."""
+    """Replay a per-request log; write and print signed errors by run, and averages."""
     replay = load_replay(log, overrides)
     make_directory(directory)
     with progress("runs", len(replay.runs), quiet=quiet) as on_done:
         errors = replay_errors(replay, on_done)
+    summary = replay_summary(errors)
     write_csv_atomic(directory / REPLAY_FILE, errors)
+    write_csv_atomic(directory / REPLAY_SUMMARY_FILE, summary)
     if as_json:
-        print_json({"replay": records(errors)})
+        print_json({"replay": records(errors), "summary": records(summary)})
     elif not quiet:
-        table = _table(f"Replay of {log.name}", "measured", "predicted", "error")
-        for row in records(errors):
-            _add(table, row["run"], f"{row['statistic']} {row['metric']}, ms", row)
-        Console().print(table)
+        _print_replay(log.name, replay, errors, summary)
+
+
+def _print_replay(
+    name: str, replay: Replay, errors: pd.DataFrame, summary: pd.DataFrame
+) -> None:
+    console = Console()
+    table = _table(f"Replay of {name}", "measured", "predicted", "error")
+    for row in records(errors):
+        _add(table, row["run"], f"{row['statistic']} {row['metric']}, ms", row)
+    console.print(table)
+    for kind, part in summary.groupby("kind", sort=False):
+        heads = ("runs", "MAPE", "bias", "worst")
+        averages = _table(f"Averages of {kind}, over the runs of a scenario", *heads)
+        for row in records(part):
+            averages.add_row(
+                row["scenario"],
+                f"{row['statistic']} {row['metric']}",
+                str(row["n"]),
+                plain_percent(row["mape"]),
+                signed_percent(row["bias"]),
+                signed_percent(row["worst_error"]),
+            )
+        console.print(averages)
+    if replay.log is not None:
+        console.print(f"Source: {replay.log.source}", highlight=False)
+        console.print(f"Note: {replay.log.note}", highlight=False)
 
 
 def _print_tables(

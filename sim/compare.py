@@ -14,7 +14,8 @@ from joblib import Parallel, cpu_count, delayed
 from reports.compare import write_compare_report
 from reports.frame import COMPARE_FILE
 from reports.tradeoff import TRADEOFF_FILE
-from sim.build import build_machine, build_workload_of, check_registered
+from sim.build import build_workload_of, check_registered
+from sim.build_pools import build_machines
 from sim.config import Config
 from sim.config_file import load_config
 from sim.config_sections import CHUNKED_PREFILL
@@ -121,7 +122,7 @@ def plan_points(
     if not points:
         raise ConfigError("compare: needs at least one scheduler and one rate")
     # Machines depend on neither rate nor scheduler, requests on the rate alone.
-    machine = build_machine(points[0].config)
+    machine = build_machines(points[0].config).machine
     for config in {point.load: point.config for point in points}.values():
         build_workload_of(config)
     if not has_rate:

@@ -15,7 +15,9 @@ from pydantic import BaseModel, Field, model_validator
 
 from sim.config_errors import ConfigKeyError, one_of
 from sim.config_fields import Seed
+from sim.config_parallel import ParallelConfig
 from sim.config_pipeline import check_pipeline, most_replicas
+from sim.config_pools import PoolsConfig, check_pools
 from sim.config_sections import (
     CHUNKED_PREFILL,
     DYNAMIC_CHUNKED,
@@ -25,7 +27,6 @@ from sim.config_sections import (
     EngineConfig,
     ModelConfig,
     MoeConfig,
-    ParallelConfig,
     Section,
     SloConfig,
 )
@@ -51,17 +52,21 @@ class Config(Section):
     workload: WorkloadConfig = WorkloadConfig()
     slo: SloConfig = SloConfig()
     cost: CostConfig = CostConfig()
+    pools: PoolsConfig = PoolsConfig()
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         check_pipeline(self.parallel, self.engine)
-        _check_parallel(self)
+        if self.pools:
+            check_pools(self.pools, self.parallel, self.cluster, self.engine)
+        else:  # a pool is checked on its own, by sim.pools
+            _check_parallel(self)
+            _check_moe(self)
         _check_pools(self.parallel)
         _check_outages(self)
         _check_scaling(self)
         _check_engine(self.engine)
         _check_workload(self.workload)
-        _check_moe(self)
         return self
 
     def resolved(self) -> Config:
@@ -74,6 +79,7 @@ class Config(Section):
         return self.model_copy(
             update={
                 "engine": self.engine.model_copy(update=engine),
+                "pools": self.pools.resolved(self.engine),
                 "workload": self.workload.model_copy(update=workload),
             }
         )

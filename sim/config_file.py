@@ -17,8 +17,10 @@ from pydantic import ValidationError
 
 from sim.config import SECTIONS, Config
 from sim.config_errors import ConfigKeyError, allowed_text, clip, did_you_mean, one_line
+from sim.config_pools import POOLS, PoolConfig, check_pool_key
 from sim.config_syntax import parse_toml, read_table
 from sim.errors import ConfigError
+from sim.pools import counted
 
 OVERRIDE_SOURCE: Final = "--set"
 FLAG_SOURCE: Final = "command line"
@@ -164,6 +166,9 @@ def _flatten(table: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     for key, value in table.items():
         if key not in Config.model_fields:
             raise _unknown(key, value, None)
+        if key == POOLS:
+            yield from _flatten_pools(value)
+            continue
         if key not in SECTIONS:
             yield key, value
             continue
@@ -173,6 +178,28 @@ def _flatten(table: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
             if name not in SECTIONS[key].model_fields:
                 raise _unknown(name, item, key)
             yield f"{key}.{name}", item
+
+
+def _flatten_pools(pools: object) -> Iterator[tuple[str, object]]:
+    """The keys of tables ``[pools.NAME]``, or of ``NAME.key`` on a command line."""
+    if not isinstance(pools, dict):
+        raise ConfigKeyError(POOLS, pools, f"must be tables [{POOLS}.NAME]")
+    for word, value in pools.items():
+        name, dot, key = word.partition(".")
+        check_pool_key(name, value)
+        if not (dot or isinstance(value, dict)):
+            allowed = f"must be a table [{POOLS}.{name}]"
+            raise ConfigKeyError(f"{POOLS}.{name}", value, allowed)
+        for own, item in {key: value}.items() if dot else value.items():
+            if own not in PoolConfig.model_fields:
+                hint = did_you_mean(own, PoolConfig.model_fields, "'")
+                known = f"; known keys: {', '.join(PoolConfig.model_fields)}"
+                raise ConfigKeyError(
+                    f"{POOLS}.{name}.{own}",
+                    item,
+                    f"unknown key '{clip(own)}' in [{POOLS}.{name}]{hint or known}",
+                )
+            yield f"{POOLS}.{name}.{own}", item
 
 
 def _unknown(name: str, value: object, section: str | None) -> ConfigKeyError:
@@ -211,7 +238,7 @@ def _absolute(key: str, value: object, folder: Path) -> object:
 def _build(settings: _Settings, check: Callable[[Config], None] | None) -> Config:
     table = nested({key: setting.value for key, setting in settings.items()})
     try:
-        config = Config.model_validate(table)
+        config = counted(Config.model_validate(table))
         if check is not None:
             check(config)
     except ValidationError as error:
@@ -226,10 +253,14 @@ def _build(settings: _Settings, check: Callable[[Config], None] | None) -> Confi
 def _first_problem(error: ValidationError, settings: _Settings) -> ConfigKeyError:
     """The first value that pydantic refused, in our words."""
     details = error.errors(include_url=False, include_context=False)
-    key = ".".join(str(part) for part in details[0]["loc"][:2])
-    section, _, name = key.partition(".")
-    schema = SECTIONS.get(section, Config).model_json_schema()
-    rule = schema["properties"][name or section]
+    where = [str(part) for part in details[0]["loc"][:3]]
+    if where[0] == POOLS:
+        schema, name = PoolConfig.model_json_schema(), where[2]
+    else:
+        where = where[:2]
+        schema, name = SECTIONS.get(where[0], Config).model_json_schema(), where[-1]
+    key = ".".join(where)
+    rule = schema["properties"][name]
     value = settings[key].value
     return ConfigKeyError(key, value, allowed_text(rule, value))
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from sim.config_errors import ConfigKeyError, value_text
-from sim.config_sections import EngineConfig, ParallelConfig
+from sim.config_parallel import ParallelConfig
+from sim.config_sections import EngineConfig
 
 _SIZE: Final = "parallel.pipeline_parallel_size"
 

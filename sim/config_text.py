@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from sim.config import SECTIONS, Config
+from sim.config_pools import POOLS
 
 
 def config_toml(config: Config) -> str:
@@ -16,17 +17,27 @@ def config_toml(config: Config) -> str:
     ``load_config`` makes them.
     """
     data = config.resolved().model_dump()
+    pools = data.pop(POOLS)
     lines = [_line(key, value) for key, value in data.items() if key not in SECTIONS]
     for section in SECTIONS:
         lines += ["", f"[{section}]"]
         lines += [_line(key, value) for key, value in data[section].items()]
+    for name, pool in pools.items():
+        lines += ["", f"[{POOLS}.{name}]"]
+        lines += [_line(key, value) for key, value in pool.items()]
     return "\n".join(lines) + "\n"
 
 
 def config_sha256(config: Config) -> str:
-    """Hash of the resolved configuration: of its JSON with sorted keys, no spaces."""
+    """Hash of the resolved configuration: of its JSON with sorted keys, no spaces.
+
+    Pools count in their order, and only where there are any.
+    """
+    data = config.resolved().model_dump(mode="json")
+    if pools := data.pop(POOLS):
+        data[POOLS] = list(pools.items())
     canonical = json.dumps(
-        config.resolved().model_dump(mode="json"),
+        data,
         sort_keys=True,
         separators=(",", ":"),
         allow_nan=False,
@@ -38,7 +49,7 @@ def json_schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of a configuration file, TOML or JSON."""
     schema = Config.model_json_schema()
     for table in schema["$defs"].values():
-        for field in table["properties"].values():
+        for field in table.get("properties", {}).values():
             _allow_none_text(field)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 

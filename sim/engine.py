@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable
 
 from sim.decode_batch import DecodeBatch
 from sim.errors import SimulationError
 from sim.handover import Handover
+from sim.intake import Intake
 from sim.plan import LayerSpan, PrefillChunk, StepPlan
 from sim.prefix import Prefix
 from sim.prefix_cache import CacheView, PrefixCache
@@ -43,8 +44,7 @@ class Engine:
         preemptions: Evictions so far.
         parked: Prefilled requests whose KV cache waits to be moved elsewhere, with its
             tokens.
-        offered: Prefilled requests that other replicas hold for this one, in order.
-        incoming: Those of them whose KV cache is on its way, slot and blocks taken.
+        intake: Requests that other replicas prefill for this one.
     """
 
     def __init__(
@@ -68,9 +68,7 @@ class Engine:
         self.preemptions = 0
         self.hands_over = hands_over
         self.parked: dict[int, int] = {}
-        self.offered: deque[Handover] = deque()
-        self.incoming: dict[int, Handover] = {}
-        self._arrived: list[Handover] = []
+        self.intake = Intake()
         self._records: dict[int, RequestRecord] = {}
         self._emitted: dict[int, int] = {}
         self._first_ns: dict[int, int] = {}
@@ -79,7 +77,7 @@ class Engine:
     @property
     def has_work(self) -> bool:
         """Whether any request waits, runs, or is coming from another replica."""
-        return bool(self._records or self.offered or self.incoming)
+        return bool(self._records or self.intake)
 
     def submit(self, record: RequestRecord) -> None:
         """Queue an arrival, or mark it rejected when it can never be served."""
@@ -120,7 +118,7 @@ class Engine:
             free_blocks=self.free_blocks,
             newest_decoding=self.decoding.newest_first,
             stored_tokens=self.decoding.stored_tokens,
-            incoming=len(self.incoming),
+            incoming=len(self.intake.incoming),
             sharing=None if self.cache is None else self._sharing(self.cache),
         )
         try:
@@ -141,7 +139,7 @@ class Engine:
         Such a plan is dropped, preemptions and all: what moves will be here or gone
         soon, and then somebody can run.
         """
-        if not (self.parked or self.incoming):
+        if not (self.parked or self.intake.incoming):
             return False
         decodes = self.decoding.size > len(plan.preempted)
         return not decodes and not any(span.prefill for span in plan.spans)
@@ -354,10 +352,11 @@ class Engine:
         self.prefilling.clear()
         return lost
 
-    def parked_handover(self, request_id: int, source: int) -> Handover:
-        """A parked request as replica ``source`` offers it to another one."""
-        tokens, first_ns = self.parked[request_id], self._first_ns[request_id]
-        return Handover(self._records[request_id], tokens, first_ns, source)
+    def handover(self, request_id: int, source: int) -> Handover:
+        """A request, parked or in prefill, as replica ``source`` offers it."""
+        record = self._records[request_id]
+        tokens, first_ns = record.request.prompt_tokens, self._first_ns.get(request_id)
+        return Handover(record, tokens, first_ns, source)
 
     def release(self, request_id: int) -> None:
         """Forget a parked request, whose KV cache has arrived elsewhere."""
@@ -371,30 +370,30 @@ class Engine:
         Called before an iteration is planned. The next tokens of the decode batch come
         first, and so do preempted requests, which wait here.
         """
-        if not self.offered or self.waiting:
+        intake = self.intake
+        if not intake.offered or self.waiting:
             return None
-        running = self.decoding.size + len(self.prefilling) + len(self.incoming)
-        blocks = self.limits.blocks(self.offered[0].tokens)
+        running = self.decoding.size + len(self.prefilling) + len(intake.incoming)
+        blocks = self.limits.blocks(intake.offered[0].tokens)
         left = self.free_blocks - self.decoding.blocks_needed() - blocks
         if left < 0 or running >= self.limits.max_num_seqs:
             return None
-        handover = self.offered.popleft()
-        self.incoming[handover.id] = handover
         self.free_blocks -= blocks
         self._trim()
-        return handover
+        return intake.take()
 
-    def receive(self, request_id: int) -> None:
-        """Note that an incoming request's KV cache is here; it decodes from now on."""
-        self._arrived.append(self.incoming[request_id])
+    def withdraw(self, request_id: int) -> None:
+        """Forget a request that was to come: its prefill has finished it."""
+        handover = self.intake.withdraw(request_id)
+        if handover is not None:
+            self.free_blocks += self.limits.blocks(handover.tokens)
 
     def _join_arrived(self) -> None:
-        for handover in self._arrived:
+        """Whose KV cache is here decodes from now on."""
+        for handover in self.intake.joining():
             record, request_id = handover.record, handover.id
-            del self.incoming[request_id]
             self._records[request_id] = record
             self._emitted[request_id] = 1
-            self._first_ns[request_id] = handover.first_ns
+            self._first_ns[request_id] = handover.begun_ns
             self.decoding.join(request_id, handover.tokens, record.output_tokens - 1)
             self._count(record, 1)
-        self._arrived.clear()

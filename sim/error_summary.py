@@ -52,14 +52,20 @@ def _statistics(known: pd.DataFrame) -> dict[str, object]:
         return dict.fromkeys(names, math.nan) | {"worst_case": "", "worst_metric": ""}
     errors = known["error"]
     worst = known.iloc[int(errors.abs().to_numpy().argmax())]
+    mape, bias = mape_and_bias(errors)
     return {
-        "mape": math.fsum(errors.abs()) / len(errors),
-        "bias": math.fsum(errors) / len(errors),
+        "mape": mape,
+        "bias": bias,
         "spearman": rank_correlation(known["measured"], known["predicted"]),
         "worst_case": worst["case"],
         "worst_metric": worst["metric"],
         "worst_error": worst["error"],
     }
+
+
+def mape_and_bias(errors: pd.Series) -> tuple[float, float]:
+    """Mean absolute and mean signed error of some relative errors, at least one."""
+    return math.fsum(errors.abs()) / len(errors), math.fsum(errors) / len(errors)
 
 
 def rank_correlation(a: pd.Series, b: pd.Series) -> float:

@@ -10,35 +10,22 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from sim.engine import Engine
-from sim.handover import KvLinks
+from sim.engine_state import EngineState
+from sim.handover import KvPaths
 from sim.iteration_log import IterationLog
 from sim.plan import StepPlan
 from sim.queues.fcfs import FirstComeFirstServed
 from sim.request import Request, RequestRecord
 from sim.step import StepCost
+from sim.transfer_events import (
+    Offered,
+    PartSent,
+    StreamStarted,
+    StreamWithdrawn,
+    TransferEnded,
+    TransferStarted,
+)
 from sim.view import EngineLimits
-
-
-@dataclass(frozen=True, slots=True)
-class EngineState:
-    """What an engine says of itself: requests by queue, and KV blocks held."""
-
-    waiting: int
-    prefilling: int
-    decoding: int
-    used_blocks: int
-    parked: int = 0
-    incoming: int = 0
-
-    @property
-    def running(self) -> int:
-        """Requests that hold KV blocks."""
-        return self.prefilling + self.decoding + self.parked + self.incoming
-
-    @property
-    def present(self) -> int:
-        """Requests in the engine."""
-        return self.waiting + self.running
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +54,15 @@ class RunStarted:
         max_concurrency: Most requests in progress (closed loop), or None.
         frontend_ns: From a request's being sent to its engine's queue.
         links: Between prefill and decode replicas, if they are apart.
+        streams: Whether KV caches move while they are computed.
     """
 
     replicas: tuple[ReplicaSetup, ...]
     requests: Sequence[Request]
     max_concurrency: int | None
     frontend_ns: int
-    links: KvLinks | None = None
+    links: KvPaths | None = None
+    streams: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,52 +137,6 @@ class IterationsEnded:
     end_ns: Sequence[int]
     cost: StepCost
     finished: tuple[int, ...]
-    state: EngineState
-
-
-@dataclass(frozen=True, slots=True)
-class Offered:
-    """A replica has prefilled a request and keeps its KV cache for another one."""
-
-    time_ns: int
-    request_id: int
-    replica: int
-    target: int
-
-
-@dataclass(frozen=True, slots=True)
-class TransferStarted:
-    """A replica has taken slot and blocks, and the KV cache is on its way.
-
-    Attributes:
-        time_ns: When it was asked for; the links may be busy until later.
-        request_id: Whose.
-        replica: Where to.
-        source: Where from.
-        begin_ns: When the links begin to send it.
-        end_ns: When all of it will have arrived.
-        tokens: KV tokens sent.
-        state: Of the replica it goes to.
-    """
-
-    time_ns: int
-    request_id: int
-    replica: int
-    source: int
-    begin_ns: int
-    end_ns: int
-    tokens: int
-    state: EngineState
-
-
-@dataclass(frozen=True, slots=True)
-class TransferEnded:
-    """A KV cache has arrived; ``state`` is that of its source, without its blocks."""
-
-    time_ns: int
-    request_id: int
-    replica: int
-    source: int
     state: EngineState
 
 
@@ -307,6 +250,9 @@ Timed = (
     | Offered
     | TransferStarted
     | TransferEnded
+    | StreamStarted
+    | PartSent
+    | StreamWithdrawn
     | Stalled
     | IterationsCut
     | ReplicaDraining
@@ -328,6 +274,8 @@ Stated = (
     | IterationsEnded
     | TransferStarted
     | TransferEnded
+    | StreamStarted
+    | StreamWithdrawn
     | Stalled
     | ReplicaDown
 )
@@ -358,7 +306,7 @@ def engine_state(engine: Engine) -> EngineState:
         engine.decoding.size,
         engine.num_blocks - engine.free_blocks,
         len(engine.parked),
-        len(engine.incoming),
+        len(engine.intake.incoming),
     )
 
 

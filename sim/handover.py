@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
+from sim.errors import SimulationError
+from sim.kv_stream import WHOLE
 from sim.request import RequestRecord
 
 
@@ -14,14 +17,25 @@ class Handover:
     Attributes:
         record: The request.
         tokens: KV tokens to move: those of its prompt.
-        first_ns: When the prefill emitted its first token.
+        first_ns: When the prefill emitted its first token; None while it has not.
         source: Replica that holds the KV blocks.
     """
 
     record: RequestRecord
     tokens: int
-    first_ns: int
+    first_ns: int | None
     source: int
+
+    @property
+    def begun_ns(self) -> int:
+        """When its first token was emitted.
+
+        Raises:
+            SimulationError: If that is still to come.
+        """
+        if self.first_ns is None:
+            raise SimulationError(f"request {self.id} decodes before its first token")
+        return self.first_ns
 
     @property
     def id(self) -> int:
@@ -52,17 +66,60 @@ class KvLinks:
     network_bytes_per_s: float
     replicas_per_node: int
 
-    def transfer_ns(self, source: int, target: int, tokens: int) -> int:
-        """Latency + bytes over bandwidth, of ``tokens`` tokens; at least 1."""
+    def transfer_ns(self, source: int, target: int, tokens: float) -> int:
+        """Latency + bytes over bandwidth, of ``tokens`` tokens; at least 1.
+
+        Some layers of a token are that share of a token.
+        """
         per = self.replicas_per_node
         near = source // per == target // per
         bandwidth = self.node_bytes_per_s if near else self.network_bytes_per_s
         sent_ns = tokens * self.gpu_bytes_per_token * 1e9 / bandwidth
         return max(1, self.latency_ns + round(sent_ns))
 
-    def transfer_bytes(self, tokens: int) -> int:
+    def transfer_bytes(self, tokens: float) -> int:
         """Bytes of ``tokens`` tokens over all GPUs of a replica."""
         return round(tokens * self.gpu_bytes_per_token * self.gpus)
+
+
+class KvPaths(Protocol):
+    """What carries KV caches between replicas."""
+
+    def transfer_ns(self, source: int, target: int, tokens: float) -> int:
+        """How long ``tokens`` tokens take; at least 1."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PooledLinks:
+    """Links between replicas on unlike machines.
+
+    The GPUs of the source send to those of the target what these hold of the cache,
+    copies included, spread evenly over both: the slower side decides, and its latency.
+    With replicas that are alike that is what :class:`KvLinks` says.
+
+    Attributes:
+        of: The links of each replica to others like it.
+        nodes: The node of each replica.
+    """
+
+    of: tuple[KvLinks, ...]
+    nodes: tuple[int, ...]
+
+    def transfer_ns(self, source: int, target: int, tokens: float) -> int:
+        """Latency + bytes over the bandwidth of the slower side; at least 1."""
+        out, into = self.of[source], self.of[target]
+        near = self.nodes[source] == self.nodes[target]
+        sent_ns = tokens * max(
+            gpu_bytes
+            * 1e9
+            / (end.node_bytes_per_s if near else end.network_bytes_per_s)
+            for end, gpu_bytes in (
+                (out, into.gpu_bytes_per_token * (into.gpus / out.gpus)),
+                (into, into.gpu_bytes_per_token),
+            )
+        )
+        return max(1, max(out.latency_ns, into.latency_ns) + round(sent_ns))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +135,16 @@ class Disaggregation:
     Attributes:
         prefill: Replicas of the prefill pool.
         links: Between replicas.
+        kv_transfer: When KV caches are sent; see :mod:`sim.kv_stream`. Unless
+            ``WHOLE``, a request is offered as its prefill begins, and the decode
+            replica takes slot and blocks for it before its cache is there.
     """
 
     prefill: int
-    links: KvLinks
+    links: KvPaths
+    kv_transfer: str = WHOLE
+
+    @property
+    def streams(self) -> bool:
+        """Whether parts of KV caches are sent while others are computed."""
+        return self.kv_transfer != WHOLE

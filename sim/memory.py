@@ -6,9 +6,11 @@ from typing import Any
 
 from calibration.memory_fit import MemoryFit, memory_fit, most_kv_tokens
 from sim.build import Machine
+from sim.build_pools import Machines
 from sim.config import Config
 from sim.config_errors import ConfigKeyError
 from sim.config_pipeline import micro_batches
+from sim.pools import in_pool, own_table
 from sim.schedulers import PARKING
 from sim.what_if import what_if_memory
 
@@ -60,6 +62,20 @@ def check_memory(config: Config, machine: Machine) -> None:
             f" in {fit.hbm_bytes / _GB:.1f} GB",
             ("engine.gpu_memory_utilization",),
         )
+
+
+def check_machines_memory(config: Config, machines: Machines) -> None:
+    """As :func:`check_memory`, of every pool.
+
+    Raises:
+        ConfigKeyError: With the pool's key, or the pool's name.
+    """
+    if not machines.pools:
+        check_memory(config, machines.machine)
+    for part in machines.pools:
+        name = part.pool.name
+        with in_pool(name, own_table(config.pools, name)):
+            check_memory(part.pool.config, part.machine)
 
 
 def memory_note(fit: MemoryFit) -> str:

@@ -11,10 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from calibration.case import RequestLog
 from calibration.cases import request_logs
 from sim.build import Machine, build_machine, check_registered
 from sim.config import Config
+from sim.config_errors import value_text
 from sim.config_file import load_config
+from sim.error_summary import CALIBRATION, VALIDATION, mape_and_bias
 from sim.errors import ConfigError
 from sim.recording import Recording
 from sim.runner import PreparedRun, run_prepared
@@ -31,11 +34,18 @@ class Replay:
         config: Model, GPUs and engine.
         machine: The same, built.
         runs: What is replayed, each on an empty server.
+        log: The registry's entry; None for a log it does not know.
     """
 
     config: Config
     machine: Machine
     runs: tuple[LoggedRun, ...]
+    log: RequestLog | None = None
+
+    def kind(self, metric: str) -> str:
+        """Calibration where a constant has seen the log's ``metric``, or validation."""
+        seen = self.log is not None and self.log.is_calibration(metric)
+        return CALIBRATION if seen else VALIDATION
 
 
 def load_replay(log: Path, overrides: Sequence[str] = ()) -> Replay:
@@ -63,9 +73,10 @@ def load_replay(log: Path, overrides: Sequence[str] = ()) -> Replay:
     base: list[str] = []
     if known is not None:
         runs = tuple(run for run in runs if run.name not in known.leave_out)
-        base = [f"{key}={value}" for key, value in known.setup.settings().items()]
+        settings = known.setup.settings()
+        base = [f"{key}={value_text(value)}" for key, value in settings.items()]
     config = load_config(None, [*base, *overrides], check=check_registered)
-    return Replay(config, build_machine(config), runs)
+    return Replay(config, build_machine(config), runs, known)
 
 
 def replay_errors(
@@ -78,9 +89,10 @@ def replay_errors(
         on_done: Called as each run ends.
 
     Returns:
-        One row per run, metric (ttft, tpot) and statistic: ``requests``, ``measured``,
-        ``predicted`` (ms) and ``error``. Only requests that finished in the simulation
-        are compared, on both sides.
+        One row per run, metric (ttft, tpot) and statistic: ``scenario``, ``kind``
+        (calibration or validation), ``requests``, ``measured``, ``predicted`` (ms) and
+        ``error``. Only requests that finished in the simulation are compared, on both
+        sides.
 
     Raises:
         SimulationError: If a scheduler breaks an invariant.
@@ -93,22 +105,44 @@ def replay_errors(
         for metric, measured_ms in (("ttft", run.ttft_ms), ("tpot", run.tpot_ms)):
             predicted_ms = requests[f"{metric}_ms"].to_numpy(dtype=np.float64)
             both = done & np.isfinite(measured_ms) & np.isfinite(predicted_ms)
-            rows += _rows(run.name, metric, measured_ms[both], predicted_ms[both])
+            head = {"run": run.name, "scenario": run.scenario, "metric": metric}
+            head["kind"] = replay.kind(metric)
+            rows += _rows(head, measured_ms[both], predicted_ms[both])
         on_done()
     frame = pd.DataFrame(rows)
     return frame.assign(error=frame["predicted"] / frame["measured"] - 1.0)
 
 
+def replay_summary(errors: pd.DataFrame) -> pd.DataFrame:
+    """Errors of :func:`replay_errors` averaged over the runs of a scenario.
+
+    Returns:
+        One row per kind, scenario, metric and statistic: ``n`` runs, ``mape``, ``bias``
+        and the ``worst_run`` with its ``worst_error``.
+    """
+    rows = []
+    keys = ["kind", "scenario", "metric", "statistic"]
+    known = errors[errors["error"].notna()]
+    for values, part in known.groupby(keys, sort=False):
+        worst = part.iloc[int(part["error"].abs().to_numpy().argmax())]
+        mape, bias = mape_and_bias(part["error"])
+        rows.append(
+            dict(zip(keys, values, strict=True))
+            | {"n": len(part), "mape": mape, "bias": bias}
+            | {"worst_run": worst["run"], "worst_error": worst["error"]}
+        )
+    averages = ["n", "mape", "bias", "worst_run", "worst_error"]
+    return pd.DataFrame(rows, columns=[*keys, *averages])
+
+
 def _rows(
-    name: str,
-    metric: str,
+    head: dict[str, str],
     measured_ms: npt.NDArray[np.float64],
     predicted_ms: npt.NDArray[np.float64],
 ) -> list[dict[str, object]]:
     return [
         {
-            "run": name,
-            "metric": metric,
+            **head,
             "statistic": statistic,
             "requests": measured_ms.size,
             "measured": _statistic(statistic, measured_ms),

@@ -14,6 +14,7 @@ import pandas as pd
 from reports.placement_files import EXPERTS_FILE, LOADS_FILE
 from reports.trace import TRACE_FILE, TracedRun, trace_document
 from sim.build import Machine
+from sim.build_pools import Machines, alike
 from sim.config import Config
 from sim.config_errors import one_line
 from sim.config_text import config_toml
@@ -113,7 +114,7 @@ class RunResult:
 
 def run_result(
     config: Config,
-    machine: Machine,
+    machine: Machine | Machines,
     workload: Workload,
     run: ClusterRun,
     *,
@@ -124,15 +125,19 @@ def run_result(
     """Work out the result of a finished run, if asked with its trace.
 
     Tables that are not recorded are empty, and :func:`write_run` does not write them.
-    ``meter`` is that of a run of kernel fidelity.
+    ``machine`` is that of all replicas, or those of all pools; ``meter`` is that of a
+    run of kernel fidelity.
     """
+    machines = alike(machine) if isinstance(machine, Machine) else machine
+    machine, each = machines.machine, machines.of_replicas(len(run.logs))
+    own = machines.pools[0].pool.config if machines.pools else config
     sample = latency_sample(run.records, [log.decode_end_ns for log in run.logs])
     result = RunResult(
         config=config,
         summary={
-            **run_summary(config, machine, workload, run, sample),
+            **run_summary(config, machines, workload, run, sample),
             **fidelity_summary(config, meter),
-            **memory_summary(memory_of(config, machine)),
+            **memory_summary(memory_of(own, machine)),
         },
         recording=recording,
     )
@@ -142,11 +147,15 @@ def run_result(
     if not recording.iterations:
         return result
     attempts = [*run.records, *run.fleet.lost] if run.fleet.lost else run.records
-    detail = (run.logs, attempts, machine.parts, machine.model.num_layers)
+    parts = [m.parts for m in each]
+    detail = (run.logs, attempts, parts, machine.model.num_layers)
     result = replace(
         result,
         timeseries=timeseries_frame(
-            run.logs, machine.power, machine.num_blocks, run.fleet.off
+            run.logs,
+            [m.power for m in each],
+            [m.num_blocks for m in each],
+            run.fleet.off,
         ),
         steps=steps_frame(*detail, middle_window(run.records)),
         iterations=_iterations_frame(run.logs),

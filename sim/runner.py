@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sim.build import Machine, build_machine, build_workload_of, check_registered
+from sim.build import Machine, build_workload_of, check_registered
 from sim.build_cluster import build_cluster, outages_of
 from sim.build_fidelity import (
     KERNEL,
@@ -22,13 +22,14 @@ from sim.build_fidelity import (
     check_traceable,
     kernel_pricer,
 )
+from sim.build_pools import Machines, alike, build_machines
 from sim.checks import run_checker
 from sim.checks.machine import check_schedule
 from sim.checks.results import Finished, check_result
 from sim.config import Config
 from sim.errors import ConfigError
 from sim.machine.pricer import FidelityMeter
-from sim.memory import check_memory
+from sim.memory import check_machines_memory
 from sim.recording import Recording
 from sim.results import RunResult, run_result
 from workloads.workload import Workload
@@ -40,13 +41,20 @@ class PreparedRun:
 
     Attributes:
         config: What to run.
-        machine: Model, GPUs and engine.
+        machine: Model, GPUs and engine; of the first pool where there are several.
         workload: The requests.
+        pools: Machines of all pools; None without any.
     """
 
     config: Config
     machine: Machine
     workload: Workload
+    pools: Machines | None = None
+
+    @property
+    def machines(self) -> Machines:
+        """What every replica runs on."""
+        return self.pools or alike(self.machine)
 
 
 def prepare(config: Config) -> PreparedRun:
@@ -57,11 +65,12 @@ def prepare(config: Config) -> PreparedRun:
             profiled or a trace or file of outages is missing or malformed.
     """
     check_registered(config)
-    machine = build_machine(config)
-    check_memory(config, machine)
-    check_fidelity(config, machine)
+    machines = build_machines(config)
+    check_machines_memory(config, machines)
+    check_fidelity(config, machines.machine)
     outages_of(config)
-    return PreparedRun(config, machine, build_workload_of(config))
+    workload, pools = build_workload_of(config), machines if machines.pools else None
+    return PreparedRun(config, machines.machine, workload, pools)
 
 
 def run_prepared(
@@ -94,21 +103,24 @@ def run_prepared(
         meter = FidelityMeter()
         law = check_schedule if check else None
         pricer = kernel_pricer(config, machine, meter, law)
+    machines = prepared.machines
     cluster = build_cluster(
-        config, machine, workload, detailed=kept.iterations, pricer=pricer
+        config, machines, workload, detailed=kept.iterations, pricer=pricer
     )
     observer = run_checker() if check else None
     run = cluster.run(workload.requests, on_done, observer)
     result = run_result(
-        config, machine, workload, run, trace=trace, meter=meter, recording=kept
+        config, machines, workload, run, trace=trace, meter=meter, recording=kept
     )
     if check:
-        check_result(Finished(machine, workload, run, result))
+        check_result(Finished(machines, workload, run, result))
     return result.reduced(recording)
 
 
 def _check_traceable(config: Config, machine: Machine) -> None:
     check_traceable(config)
+    if config.pools:
+        raise ConfigError("--trace: pools are not drawn; allowed: without [pools]")
     if machine.parts is None:
         raise ConfigError(
             "--trace: experts that move or topics that change leave no kernel split;"

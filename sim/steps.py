@@ -56,7 +56,7 @@ def middle_window(records: Sequence[RequestRecord]) -> Window:
 def steps_frame(
     logs: Sequence[IterationLog],
     records: Sequence[RequestRecord],
-    parts: StepParts | None,
+    parts: Sequence[StepParts | None] | StepParts | None,
     num_layers: int,
     window: Window | None = None,
 ) -> pd.DataFrame:
@@ -65,8 +65,8 @@ def steps_frame(
     Args:
         logs: Iterations of each replica.
         records: Requests of the run, and attempts that failures ended.
-        parts: Splits an iteration into kernels; None where no pure split exists
-            (experts that move), which gives no rows.
+        parts: Splits an iteration into kernels, of all replicas or of each; None where
+            no pure split exists (experts that move), which gives no rows.
         num_layers: Layers of the model.
         window: Only iterations that start in it; None for all.
 
@@ -78,16 +78,16 @@ def steps_frame(
         iteration; all parts of an iteration add up to ``end_ns - start_ns``.
         Iterations that a failure cut off have no row.
     """
-    if parts is None:
-        return pd.DataFrame(columns=list(STEP_COLUMNS))
+    each = parts if isinstance(parts, Sequence) else [parts] * len(logs)
     rows = [
         row
-        for replica, log in enumerate(logs)
+        for replica, (log, own) in enumerate(zip(logs, each, strict=True))
+        if own is not None
         for row in _replica_rows(
             replica,
             log,
             _contexts(log, _of(records, replica)),
-            parts,
+            own,
             num_layers,
             window,
         )

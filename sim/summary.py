@@ -9,15 +9,19 @@ from typing import Any, Final
 import numpy as np
 
 from sim.build import Machine
+from sim.build_pools import Machines
 from sim.config import Config
 from sim.config_text import config_sha256
+from sim.energy import PowerModel
+from sim.handover import KvLinks
 from sim.iteration_log import IterationLog
 from sim.metrics import LatencySample, Slo, latency_metrics, meets_slo
 from sim.policies import policy_label
+from sim.pool_summary import pool_summary
 from sim.record_table import RecordTable
 from sim.shell.cluster import ClusterRun
 from sim.timeseries import run_end_ns
-from sim.units import s_from_ns
+from sim.units import NS_PER_MS, s_from_ns
 from sim.version import servescope_version
 from sim.what_if import what_if_kernels, what_if_text
 from workloads.workload import Workload
@@ -46,7 +50,7 @@ def slo_of(config: Config) -> Slo:
 
 def run_summary(
     config: Config,
-    machine: Machine,
+    machines: Machines,
     workload: Workload,
     run: ClusterRun,
     sample: LatencySample,
@@ -56,21 +60,26 @@ def run_summary(
     ``duration`` runs from time 0 to the last finish. Tokens and throughputs count
     completed requests, as in vLLM; ``slo_attainment`` counts all, so that a rejected
     request is a missed one. GPUs are those that serve, in all replicas, and idle from
-    the start to the end of the run where they do not work and are not off.
+    the start to the end of the run where they do not work and are not off. Where pools
+    differ, what can be only of one machine (``kv_cache_tokens``, memory) is of the
+    first; :func:`sim.pool_summary.pool_summary` gives each pool's own.
     """
+    each = machines.of_replicas(len(run.logs))
     duration_s = s_from_ns(run_end_ns(run.logs))
     table = RecordTable.of(run.records)
     prompt_tokens = int(table.prompt_tokens()[table.known("finish_ns")].sum())
     output_tokens = int(sample.output_tokens.sum())
     totals = _totals(run.logs)
     off_ns = run.fleet.off_ns(run_end_ns(run.logs))
-    energy = _energy(machine, run.logs, totals, off_ns)
-    num_gpus = machine.power.num_gpus * len(run.logs)
-    paid = machine.power.num_gpus * _paid_replicas(run)
-    usd = config.cost.usd_per_gpu_hour * paid * duration_s / _S_PER_HOUR
+    energy = _energy([m.power for m in each], run.logs, totals, off_ns)
+    num_gpus = sum(m.power.num_gpus for m in each)
+    usd = math.fsum(
+        price * paid * duration_s / _S_PER_HOUR
+        for price, paid in _paid_gpus(config, machines, run)
+    )
     energy_j, tokens = energy["energy_j"], prompt_tokens + output_tokens
     return {
-        **_what_ran(config, machine, workload, num_gpus),
+        **_what_ran(config, machines, workload, num_gpus),
         **_served(run, sample, duration_s, prompt_tokens, output_tokens),
         **_slo(config, run, sample, duration_s),
         **latency_metrics(sample),
@@ -94,16 +103,20 @@ def run_summary(
         },
         "usd_per_million_output_tokens": _ratio(usd * _PER_MILLION, output_tokens),
         "usd_per_million_tokens": _ratio(usd * _PER_MILLION, tokens),
-        **_moved(config, machine, table),
+        **_moved(config, each, table),
+        **_streamed(each[-1], run),
         **_away(run, table, off_ns),
         "energy_per_gpu_j": energy_j / num_gpus,
-        **_provenance(config, machine, workload),
+        **pool_summary(machines.pools, run.logs, table, run_end_ns(run.logs)),
+        **_provenance(config, machines, workload),
     }
 
 
 def _what_ran(
-    config: Config, machine: Machine, workload: Workload, num_gpus: int
+    config: Config, machines: Machines, workload: Workload, num_gpus: int
 ) -> Summary:
+    machine = machines.machine
+    gpus = [machine.gpu.name, *(part.machine.gpu.name for part in machines.pools)]
     rate = workload.offered_rate
     block_size = config.engine.block_size
     return {
@@ -111,7 +124,7 @@ def _what_ran(
         "model_id": machine.model.name,
         "scheduler": policy_label(config),
         "profile": machine.profile.name,
-        "gpu": machine.gpu.name,
+        "gpu": " + ".join(dict.fromkeys(gpus)),
         "num_gpus": num_gpus,
         "kv_cache_tokens": machine.num_blocks * block_size,
         "dataset": workload.name,
@@ -178,15 +191,23 @@ def _totals(logs: Sequence[IterationLog]) -> dict[str, Any]:
 
 
 def _energy(
-    machine: Machine,
+    powers: Sequence[PowerModel],
     logs: Sequence[IterationLog],
     totals: dict[str, Any],
     off_ns: int,
 ) -> dict[str, float]:
-    """Joules in all and by part; idling is what lies outside iterations, but off."""
-    idle_ns = len(logs) * run_end_ns(logs) - totals["duration_ns"] - off_ns
+    """Joules in all and by part; idling is what lies outside iterations, but off.
+
+    Replicas with the same boards idle together; pools are never off.
+    """
+    idle_ns: dict[PowerModel, int] = {}
+    for power, log in zip(powers, logs, strict=True):
+        own_ns = run_end_ns(logs) - int(log.totals["duration_ns"])
+        idle_ns[power] = idle_ns.get(power, 0) + own_ns
+    if off_ns:
+        idle_ns[powers[0]] -= off_ns
     parts = {name: totals[name] for name in _ENERGY}
-    parts["energy_idle_j"] = machine.power.idle_j(idle_ns)
+    parts["energy_idle_j"] = math.fsum(p.idle_j(ns) for p, ns in idle_ns.items())
     return {"energy_j": math.fsum(parts.values()), **parts}
 
 
@@ -201,15 +222,49 @@ def _found(config: Config, table: RecordTable) -> Summary:
     }
 
 
-def _moved(config: Config, machine: Machine, table: RecordTable) -> Summary:
-    """KV caches that went from prefill to decode replicas."""
+def _moved(config: Config, machines: Sequence[Machine], table: RecordTable) -> Summary:
+    """KV caches that went from prefill to decode replicas, bytes as held there."""
     moved = table.column("prefill_replica") >= 0
-    tokens = int(table.prompt_tokens()[moved].sum())
+    tokens: dict[KvLinks, int] = {}
+    at = table.column("replica")
+    for replica, machine in enumerate(machines):
+        own = int(table.prompt_tokens()[moved & (at == replica)].sum())
+        tokens[machine.links] = tokens.get(machine.links, 0) + own
     return {
         "prefill_replicas": config.parallel.prefill_replicas,
         "kv_transfers": int(np.count_nonzero(moved)),
-        "kv_transfer_bytes": machine.links.transfer_bytes(tokens),
+        "kv_transfer_bytes": sum(
+            links.transfer_bytes(count) for links, count in tokens.items()
+        ),
     }
+
+
+def _streamed(machine: Machine, run: ClusterRun) -> Summary:
+    """How KV caches moved while they were computed; nothing where none could."""
+    log = run.streams
+    if log is None:
+        return {}
+    discarded = log.discarded_layer_tokens / machine.model.num_layers
+    return {
+        "kv_transfer_messages": log.messages,
+        "kv_transfer_discarded_bytes": machine.links.transfer_bytes(discarded),
+        "mean_kv_transfer_exposed_ms": _ratio(log.exposed_ns / NS_PER_MS, log.moved),
+    }
+
+
+def _paid_gpus(
+    config: Config, machines: Machines, run: ClusterRun
+) -> Sequence[tuple[float, float]]:
+    """Price of a GPU for an hour, and how many of them are paid for on average."""
+    if not machines.pools:
+        paid = machines.machine.power.num_gpus * _paid_replicas(run)
+        return [(config.cost.usd_per_gpu_hour, paid)]
+    gpus: dict[float, float] = {}
+    for part in machines.pools:
+        price = part.pool.config.cost.usd_per_gpu_hour
+        own = part.machine.power.num_gpus * len(part.replicas)
+        gpus[price] = gpus.get(price, 0) + own
+    return list(gpus.items())
 
 
 def _paid_replicas(run: ClusterRun) -> float:
@@ -232,14 +287,14 @@ def _away(run: ClusterRun, table: RecordTable, off_ns: int) -> Summary:
     }
 
 
-def _provenance(config: Config, machine: Machine, workload: Workload) -> Summary:
+def _provenance(config: Config, machines: Machines, workload: Workload) -> Summary:
     return {
         "what_if": what_if_text(config),
         "what_if_kernels": what_if_kernels(config),
         "seed": config.seed,
         "config_sha256": config_sha256(config),
         "workload_sha256": workload.sha256,
-        "calibration_sha256": machine.calibration_sha256,
+        "calibration_sha256": machines.calibration_sha256,
         "version": servescope_version(),
     }
 

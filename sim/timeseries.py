@@ -24,8 +24,8 @@ def run_end_ns(logs: Sequence[IterationLog]) -> int:
 
 def timeseries_frame(
     logs: Sequence[IterationLog],
-    power: PowerModel,
-    num_blocks: int,
+    power: PowerModel | Sequence[PowerModel],
+    num_blocks: int | Sequence[int],
     off: Sequence[Sequence[OffSpan]] = (),
 ) -> pd.DataFrame:
     """Running and waiting requests, KV usage and power in bins of one second.
@@ -35,8 +35,8 @@ def timeseries_frame(
 
     Args:
         logs: Iterations of each replica.
-        power: Board power of one replica.
-        num_blocks: KV blocks of one replica.
+        power: Board power of one replica, or of each.
+        num_blocks: KV blocks of one replica, or of each.
         off: Stretches in which each replica took no power; or nothing.
 
     Returns:
@@ -47,16 +47,22 @@ def timeseries_frame(
     end_ns = run_end_ns(logs)
     edges = np.append(np.arange(0, end_ns, NS_PER_S, dtype=np.int64), end_ns)
     starts, width_s = edges[:-1], np.diff(edges) / NS_PER_S
-    energy_j = sum((_energy_j(log, edges, power) for log in logs), np.zeros(edges.size))
+    powers = [power] * len(logs) if isinstance(power, PowerModel) else power
+    energy_j = np.zeros(edges.size)
+    for log, own in zip(logs, powers, strict=True):
+        energy_j = energy_j + _energy_j(log, edges, own)
     spans = [span.within_ns(end_ns) for own in off for span in own]
-    energy_j -= sum(_passed_ns(edges, span) for span in spans) * _idle_j_per_ns(power)
+    if spans:  # pools that differ are never off
+        passed_ns = sum(_passed_ns(edges, span) for span in spans)
+        energy_j -= passed_ns * _idle_j_per_ns(powers[0])
+    room = len(logs) * num_blocks if isinstance(num_blocks, int) else sum(num_blocks)
     blocks = _sampled(logs, "used_blocks", starts)
     return pd.DataFrame(
         {
             "time_s": starts // NS_PER_S,
             "running": _sampled(logs, "running", starts),
             "waiting": _sampled(logs, "waiting", starts),
-            "kv_cache_usage_perc": blocks / (len(logs) * num_blocks),
+            "kv_cache_usage_perc": blocks / room,
             "power_w": np.diff(energy_j) / width_s,
         }
     )

@@ -5,7 +5,10 @@ Two public formats, told apart by their header:
 * LLMServingSim (casys-kaist/LLMServingSim, bench): times in seconds on the engine's
   clock; a request counts from ``queued_s``, because client and engine clocks differ.
 * llm-d (llm-d/llm-d-benchmark, collected per-request data): one run per ``scenario``
-  and ``qps``; ``ttft_s`` and ``generation_s`` are durations.
+  and ``qps``; ``ttft_s`` and ``generation_s`` are durations. A request with a
+  ``session_id`` is a round of a conversation (multi-round QA of vLLM's production
+  stack): its prompt begins with the prompt and the answer of the round before, which a
+  prefix cache may find.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from numpy.typing import NDArray
 from sim.config_errors import clip, one_line
 from sim.errors import ConfigError
 from sim.input_csv import csv_rows
+from sim.prefix import NOTHING_SHARED, Prefix
 from sim.request import Request
 from sim.units import ns_from_s
 from workloads.limits import MAX_REQUESTS, MAX_TIME_S, MAX_TOKENS
@@ -33,6 +37,7 @@ from workloads.workload import Workload
 _MS_PER_S: Final = 1e3
 _LENGTHS: Final = ("input_tokens", "output_tokens")
 _SCENARIO: Final = "scenario"
+_SESSION: Final = "session_id"
 _ROW: Final = "row"
 _DECIMAL: Final = re.compile(r"[0-9.eE+-]+")
 
@@ -43,6 +48,7 @@ class LoggedRun:
 
     Attributes:
         name: Scenario and rate, or the file's name.
+        scenario: Runs of one scenario differ in their rate only.
         workload: What arrived; the first request arrives at 0.
         ttft_ms: Time to first token, shape (n,).
         tpot_ms: Mean time per output token after the first, shape (n,); NaN for a
@@ -50,6 +56,7 @@ class LoggedRun:
     """
 
     name: str
+    scenario: str
     workload: Workload
     ttft_ms: NDArray[np.float64]
     tpot_ms: NDArray[np.float64]
@@ -83,6 +90,7 @@ def _table(
     twice = next((name for name in columns if header.count(name) > 1), None)
     if twice is not None:
         raise ConfigError(f"{where}: column {twice} twice; allowed: once")
+    columns |= {_SESSION}.intersection(header)
     places = {name: header.index(name) for name in sorted(columns)}
     values: dict[str, list[object]] = {_ROW: [], **{name: [] for name in places}}
     for number, (_, row) in enumerate(rows, start=1):
@@ -104,6 +112,8 @@ def _cell(where: str, column: str, text: str) -> float | int | str:
     """A cell as what its column holds."""
     if column == _SCENARIO:
         return clip(text)
+    if column == _SESSION and not text:
+        return math.nan
     whole = column in _LENGTHS
     try:
         number = float(text) if _DECIMAL.fullmatch(text) else math.nan
@@ -125,7 +135,7 @@ def _serving_sim(name: str, table: pd.DataFrame) -> tuple[LoggedRun, ...]:
         ttft=first_s - table["queued_s"],
         decode=table["last_token_s"] - first_s,
     )
-    return (_run(name, name, run),)
+    return (_run(name, name, name, run),)
 
 
 def _llm_d(name: str, table: pd.DataFrame) -> tuple[LoggedRun, ...]:
@@ -133,7 +143,7 @@ def _llm_d(name: str, table: pd.DataFrame) -> tuple[LoggedRun, ...]:
         arrival=table["arrival_s"], ttft=table["ttft_s"], decode=table["generation_s"]
     )
     return tuple(
-        _run(name, f"{scenario} {qps:g}", part)
+        _run(name, f"{scenario} {qps:g}", str(scenario), part)
         for (scenario, qps), part in table.groupby([_SCENARIO, "qps"])
     )
 
@@ -152,7 +162,7 @@ _FORMATS: Final[
 )
 
 
-def _run(file: str, name: str, table: pd.DataFrame) -> LoggedRun:
+def _run(file: str, name: str, scenario: str, table: pd.DataFrame) -> LoggedRun:
     """Requests in order of arrival; durations must not be negative."""
     table = table.sort_values("arrival", kind="stable")
     for column in ("ttft", "decode"):
@@ -165,6 +175,7 @@ def _run(file: str, name: str, table: pd.DataFrame) -> LoggedRun:
     rows = zip(
         table["arrival"].tolist(),
         *(table[key].tolist() for key in _LENGTHS),
+        _prefixes(table),
         strict=True,
     )
     requests = tuple(
@@ -173,14 +184,43 @@ def _run(file: str, name: str, table: pd.DataFrame) -> LoggedRun:
             arrival_ns=ns_from_s(arrival_s - start_s),
             prompt_tokens=int(prompt),
             output_tokens=int(output),
+            prefix=prefix,
         )
-        for k, (arrival_s, prompt, output) in enumerate(rows)
+        for k, (arrival_s, prompt, output, prefix) in enumerate(rows)
     )
     gaps = table["output_tokens"].to_numpy(dtype=np.float64) - 1
     decode_ms = table["decode"].to_numpy(dtype=np.float64) * _MS_PER_S
     return LoggedRun(
         name=name,
+        scenario=scenario,
         workload=Workload(name=name, requests=requests),
         ttft_ms=table["ttft"].to_numpy(dtype=np.float64) * _MS_PER_S,
         tpot_ms=np.where(gaps > 0, decode_ms / np.maximum(gaps, 1), np.nan),
     )
+
+
+def _prefixes(table: pd.DataFrame) -> list[Prefix]:
+    """What each request shares with earlier ones: the conversation before it.
+
+    Round n of a session is the whole conversation so far and a new question; segments
+    are new text and answers in turn, numbered as in :mod:`workloads.sessions`. A prompt
+    that is shorter than the conversation before it begins a new one.
+    """
+    if _SESSION not in table:
+        return [NOTHING_SHARED] * len(table)
+    so_far: dict[float, Prefix] = {}
+    prefixes = []
+    columns = (table[key].tolist() for key in (_SESSION, *_LENGTHS))
+    for k, (session, prompt, output) in enumerate(zip(*columns, strict=True)):
+        if math.isnan(session):
+            prefixes.append(NOTHING_SHARED)
+            continue
+        before = so_far.get(session, NOTHING_SHARED)
+        if before.ends and before.ends[-1] >= prompt:
+            before = NOTHING_SHARED
+        so_far[session] = Prefix(
+            (*before.segments, 2 * k, 2 * k + 1),
+            (*before.ends, prompt, prompt + output),
+        )
+        prefixes.append(so_far[session])
+    return prefixes

@@ -27,9 +27,9 @@ from sim.checks.requests import (
     Causality,
     ClientConcurrency,
     RequestConservation,
-    TransferConservation,
 )
 from sim.checks.tokens import LayersOnce, OutputExactness, TokenConservation
+from sim.checks.transfers import TransferConservation
 
 CHECKS: tuple[type[Check], ...] = (
     ClockOrder,

@@ -7,14 +7,17 @@ from sim.checks.check import Check
 from sim.events import (
     IterationsEnded,
     IterationStarted,
-    Offered,
     Queued,
     ReplicaDown,
     RunEnded,
     Stalled,
-    TransferEnded,
 )
 from sim.plan import StepPlan
+from sim.transfer_events import (
+    Offered,
+    StreamWithdrawn,
+    TransferEnded,
+)
 
 
 class BatchLimits(Check):
@@ -111,6 +114,14 @@ class WorkConservation(Check):
         self._wake(event.replica, event.time_ns)
         if self.book.replicas[event.source].present:
             self._wake(event.source, event.time_ns)
+
+    def withdrawn(self, event: StreamWithdrawn) -> None:
+        """There may be room for somebody else, or nobody left."""
+        replica = self.book.replicas[event.replica]
+        if replica.present or replica.offered:
+            self._wake(event.replica, event.time_ns)
+        else:
+            self._due_ns.pop(event.replica, None)
 
     def _wake(self, replica: int, time_ns: int) -> None:
         if self.book.under_way[replica] is None:

@@ -13,7 +13,6 @@ from sim.events import (
     IterationsCut,
     IterationsEnded,
     IterationStarted,
-    Offered,
     Queued,
     Rejected,
     ReplicaDown,
@@ -22,11 +21,16 @@ from sim.events import (
     Sent,
     Stalled,
     Stranded,
-    TransferEnded,
-    TransferStarted,
 )
 from sim.plan import StepPlan
 from sim.request import Request
+from sim.transfer_events import (
+    Offered,
+    StreamStarted,
+    StreamWithdrawn,
+    TransferEnded,
+    TransferStarted,
+)
 from sim.view import EngineLimits
 
 CLOCK: Final = "clock-order"
@@ -68,6 +72,8 @@ class Book:
             Stalled: self._join_arrived,
             TransferStarted: self._transfer_started,
             TransferEnded: self._transfer_ended,
+            StreamStarted: self._stream_started,
+            StreamWithdrawn: self._withdrawn,
         }
 
     def note(self, event: Event) -> None:
@@ -269,6 +275,8 @@ class Book:
         elif onward is Phase.PARKED:
             entry.parked_ns = time_ns
             replica.parked[entry.request.id] = entry
+            if entry.pulled:
+                entry.move(Phase.MOVING, time_ns)
         else:
             replica.join(entry)
 
@@ -286,6 +294,21 @@ class Book:
     def _transfer_started(self, event: TransferStarted) -> None:
         entry = self.entry(event.request_id, event.time_ns)
         entry.move(Phase.MOVING, event.time_ns)
+        self._take(entry, event)
+        entry.arrives_ns = event.end_ns
+
+    def _stream_started(self, event: StreamStarted) -> None:
+        """Slot and blocks are taken, whether or not its prefill has ended."""
+        entry = self.entry(event.request_id, event.time_ns)
+        if entry.phase is Phase.PARKED:
+            entry.move(Phase.MOVING, event.time_ns)
+        elif entry.phase is not Phase.PREFILLING:
+            at = (event.time_ns, event.request_id, event.replica)
+            raise InvariantError(LIFECYCLE, f"is pulled while {entry.phase}", *at)
+        entry.pulled = True
+        self._take(entry, event)
+
+    def _take(self, entry: Entry, event: TransferStarted | StreamStarted) -> None:
         target = self.replicas[event.replica]
         first = target.offered.popleft() if target.offered else None
         if first != event.request_id or entry.replica != event.source:
@@ -294,7 +317,24 @@ class Book:
         blocks = target.setup.limits.blocks(event.tokens)
         target.hold_incoming(entry, blocks, event.time_ns)
         target.incoming[event.request_id] = entry
-        entry.arrives_ns, entry.target_ns = event.end_ns, event.time_ns
+        entry.target_ns = event.time_ns
+
+    def _withdrawn(self, event: StreamWithdrawn) -> None:
+        """It ended where it was prefilled; what was set aside for it is free."""
+        entry, time_ns = self.entry(event.request_id, event.time_ns), event.time_ns
+        target = self.replicas[event.replica]
+        coming = event.request_id in target.incoming
+        offered = event.request_id in target.offered
+        if entry.phase is not Phase.FINISHED or coming == offered:
+            at = (time_ns, event.request_id, event.replica)
+            raise InvariantError(LIFECYCLE, f"is withdrawn while {entry.phase}", *at)
+        entry.withdrawn = True
+        if offered:
+            target.offered.remove(event.request_id)
+            return
+        target.drop_incoming(entry, time_ns)
+        stayed_ns = entry.stays_ns.get(event.replica, 0)
+        entry.stays_ns[event.replica] = stayed_ns + time_ns - entry.target_ns
 
     def _transfer_ended(self, event: TransferEnded) -> None:
         entry, time_ns = self.entry(event.request_id, event.time_ns), event.time_ns

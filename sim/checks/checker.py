@@ -14,7 +14,6 @@ from sim.events import (
     IterationsCut,
     IterationsEnded,
     IterationStarted,
-    Offered,
     Queued,
     Rejected,
     ReplicaDown,
@@ -27,6 +26,12 @@ from sim.events import (
     Sent,
     Stalled,
     Stranded,
+)
+from sim.transfer_events import (
+    Offered,
+    PartSent,
+    StreamStarted,
+    StreamWithdrawn,
     TransferEnded,
     TransferStarted,
 )
@@ -43,6 +48,9 @@ METHODS: Mapping[type, str] = MappingProxyType(
         Offered: "offered",
         TransferStarted: "transfer_started",
         TransferEnded: "transfer_ended",
+        StreamStarted: "stream_started",
+        PartSent: "part_sent",
+        StreamWithdrawn: "withdrawn",
         Stalled: "stalled",
         IterationsCut: "cut",
         ReplicaDraining: "draining",

@@ -12,7 +12,6 @@ from sim.events import (
     IterationsCut,
     IterationsEnded,
     IterationStarted,
-    Offered,
     Queued,
     Rejected,
     ReplicaDown,
@@ -25,10 +24,16 @@ from sim.events import (
     Stalled,
     Stranded,
     Timed,
+)
+from sim.request import Request
+from sim.transfer_events import (
+    Offered,
+    PartSent,
+    StreamStarted,
+    StreamWithdrawn,
     TransferEnded,
     TransferStarted,
 )
-from sim.request import Request
 
 # Order at equal times. Sending and delivery are caused by any of the first three.
 _ARRIVAL, _ITERATION_END, _FLEET, _PLAN = range(4)
@@ -90,6 +95,7 @@ class ClockOrder(Check):
         | Rejected
         | Offered
         | TransferEnded
+        | StreamWithdrawn
         | Retried
         | Stranded
         | ReplicaDraining
@@ -98,8 +104,19 @@ class ClockOrder(Check):
         """Sent, delivered or given back, before plans are made."""
         self._follows(event, _ARRIVAL, _FLEET)
 
-    sent = queued = rejected = offered = transfer_ended = passed_on
+    sent = queued = rejected = transfer_ended = withdrawn = passed_on
     retried = stranded = draining = starting = passed_on
+
+    def offered(self, event: Offered) -> None:
+        """Given back, or as an iteration begins where KV caches move early."""
+        if self.book.setup.streams:
+            self._follows(event, _PLAN, _PLAN, event.replica)
+        else:
+            self.passed_on(event)
+
+    def part_sent(self, event: PartSent) -> None:
+        """Whenever there is something to send."""
+        self._follows(event, _ARRIVAL, _PLAN)
 
     def up(self, event: ReplicaUp) -> None:
         """After the iterations that end by then."""
@@ -125,11 +142,11 @@ class ClockOrder(Check):
                 replica=event.replica,
             )
 
-    def planned(self, event: TransferStarted | Stalled) -> None:
+    def planned(self, event: TransferStarted | StreamStarted | Stalled) -> None:
         """What a replica does instead of an iteration, or just before it."""
         self._follows(event, _PLAN, _PLAN, event.replica)
 
-    transfer_started = stalled = planned
+    transfer_started = stream_started = stalled = planned
 
     def started(self, event: IterationStarted) -> None:
         """A plan, made when all that happens by now has happened."""
@@ -137,8 +154,13 @@ class ClockOrder(Check):
         self._start_ns[event.replica] = event.time_ns
 
     def ended(self, event: IterationsEnded) -> None:
-        """Iterations end one after the other, the last one now."""
-        self._follows(event, _ITERATION_END, _ITERATION_END, event.replica)
+        """Iterations end one after the other, the last one now.
+
+        A run of decodes may be cut short by an offer that another replica makes as it
+        begins an iteration: the end of this very nanosecond then comes after it.
+        """
+        latest = _PLAN if self.book.setup.streams else _ITERATION_END
+        self._follows(event, _ITERATION_END, latest, event.replica)
         knots = (self._start_ns.pop(event.replica), *event.end_ns)
         if knots[-1] != event.time_ns or any(a >= b for a, b in pairwise(knots)):
             raise self.broken(
@@ -181,7 +203,7 @@ class ClockOrder(Check):
             )
         if not same or kind > self._kind:
             self._kind, self._replica = kind, 0
-        if replica is not None:
+        if replica is not None and kind == self._kind:
             self._replica = replica
         self._now_ns = now_ns
 
@@ -209,10 +231,18 @@ class BusyTime(Check):
         if event.state.present == 1:
             self._fill(event.replica, event.time_ns)
 
-    def transfer_started(self, event: TransferStarted) -> None:
+    def transfer_started(self, event: TransferStarted | StreamStarted) -> None:
         """An empty engine is no longer if somebody is on the way to it."""
         if event.replica not in self._occupied:
             self._fill(event.replica, event.time_ns)
+
+    stream_started = transfer_started
+
+    def withdrawn(self, event: StreamWithdrawn) -> None:
+        """The last who was to come does not."""
+        if event.state.present == 0 and event.replica in self._occupied:
+            self._resume(event.replica, event.time_ns)
+            self._empty(event.replica, event.time_ns)
 
     def transfer_ended(self, event: TransferEnded) -> None:
         """The last cache may leave an engine that has nothing to run."""

@@ -13,9 +13,13 @@ from sim.events import (
     RunEnded,
     Stalled,
     Stated,
+    stated_by,
+)
+from sim.transfer_events import (
+    StreamStarted,
+    StreamWithdrawn,
     TransferEnded,
     TransferStarted,
-    stated_by,
 )
 
 
@@ -38,7 +42,7 @@ class KvConservation(Check):
             )
 
     queued = started = ended = transfer_started = transfer_ended = stalled = state
-    down = state
+    down = stream_started = withdrawn = state
 
 
 class KvSufficiency(Check):
@@ -72,18 +76,26 @@ class KvSufficiency(Check):
         self._used[replica] = event.state.used_blocks
 
     def between(
-        self, event: Queued | Stalled | TransferStarted | TransferEnded | ReplicaDown
+        self,
+        event: Queued
+        | Stalled
+        | TransferStarted
+        | TransferEnded
+        | StreamStarted
+        | StreamWithdrawn
+        | ReplicaDown,
     ) -> None:
         """Also add up what is held between iterations."""
         replica = stated_by(event)
         if self.book.under_way[replica] is None:
             self._pass(replica, event.time_ns)
-        elif isinstance(event, TransferEnded):
+        elif isinstance(event, TransferEnded | StreamWithdrawn):
             blocks = self._used[replica] - self.book.replicas[replica].used_blocks
             self._left.setdefault(replica, []).append((event.time_ns, blocks))
         self.state(event)
 
     queued = transfer_started = transfer_ended = stalled = down = between
+    stream_started = withdrawn = between
 
     def started(self, event: IterationStarted) -> None:
         """From here on the log counts."""

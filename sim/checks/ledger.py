@@ -102,6 +102,8 @@ class Entry:
         stays_ns: Time in the engines of each replica it has left.
         entered_ns: When it entered the replica it is at.
         target_ns: When the target took it.
+        pulled: Whether the target has done so before its prefill has ended.
+        withdrawn: Whether it ended where it was prefilled, after it was offered.
     """
 
     request: Request
@@ -137,6 +139,8 @@ class Entry:
     stays_ns: dict[int, int] = field(default_factory=dict)
     entered_ns: int = 0
     target_ns: int = 0
+    pulled: bool = False
+    withdrawn: bool = False
 
     def move(self, phase: Phase, time_ns: int) -> None:
         """Enter a phase.
@@ -266,6 +270,12 @@ class ReplicaBook:
         """Set KV blocks aside for a cache that will arrive."""
         entry.moved_blocks = blocks
         self._count(blocks, time_ns)
+
+    def drop_incoming(self, entry: Entry, time_ns: int) -> None:
+        """Give up what was set aside for a cache that will not arrive."""
+        del self.incoming[entry.request.id]
+        self._count(-entry.moved_blocks, time_ns)
+        entry.moved_blocks = 0
 
     def join(self, entry: Entry) -> None:
         """Begin to decode from the coming iteration on."""

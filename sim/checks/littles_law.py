@@ -41,7 +41,7 @@ class LittlesLaw(Check):
         areas.present, areas.waiting = event.state.present, event.state.waiting
 
     queued = started = ended = transfer_started = transfer_ended = stalled = state
-    down = state
+    down = stream_started = withdrawn = state
 
     def run_ended(self, event: RunEnded) -> None:
         """Compare; every replica starts and ends empty."""
@@ -52,7 +52,7 @@ class LittlesLaw(Check):
                 if entry.phase is not Phase.FINISHED:
                     continue
                 in_queue_ns += entry.waits_ns.get(replica, 0)
-                moved = entry.prefill_replica >= 0
+                moved = entry.prefill_replica >= 0 or entry.withdrawn
                 if moved or entry.routed_ns != entry.sent_ns:
                     in_system_ns += entry.stays_ns.get(replica, 0)
                 elif entry.replica == replica:

@@ -11,15 +11,12 @@ from sim.events import (
     Arrived,
     IterationsEnded,
     IterationStarted,
-    Queued,
     Rejected,
     Retried,
     RunEnded,
     Sent,
     Stated,
     Stranded,
-    TransferEnded,
-    TransferStarted,
     stated_by,
 )
 from sim.request import RequestRecord
@@ -49,7 +46,7 @@ class RequestConservation(Check):
                 )
 
     queued = started = ended = transfer_started = transfer_ended = stalled = state
-    down = state
+    down = stream_started = withdrawn = state
 
     def run_ended(self, event: RunEnded) -> None:
         """Everybody has left, and the records are of everybody."""
@@ -130,68 +127,6 @@ class ClientConcurrency(Check):
                 f" max_concurrency = {slots}",
                 event.time_ns,
             )
-
-
-class TransferConservation(Check):
-    """The front end between client and engine, and the links between replicas."""
-
-    name = "transfer-conservation"
-    law = "Requests and KV caches arrive when their way ends, whole, one per link."
-
-    def __init__(self, book: Book) -> None:
-        super().__init__(book)
-        self._free_ns: dict[int, int] = {}
-        self._moving: dict[int, TransferStarted] = {}
-
-    def transfer_started(self, event: TransferStarted) -> None:
-        """All of a prompt, over links that are free, for as long as it takes."""
-        links, replicas = self.book.setup.links, (event.source, event.replica)
-        free_ns = max(self._free_ns.get(replica, 0) for replica in replicas)
-        took_ns = event.end_ns - event.begin_ns
-        owed = self.book.entries[event.request_id].request.prompt_tokens
-        due_ns = -1 if links is None else links.transfer_ns(*replicas, event.tokens)
-        begins = event.begin_ns == max(event.time_ns, free_ns)
-        if not begins or took_ns != due_ns or event.tokens != owed:
-            raise self.broken(
-                f"{event.tokens} of {owed} tokens sent from {event.begin_ns} ns for"
-                f" {took_ns} ns of {due_ns}; links are free from {free_ns} ns",
-                event.time_ns,
-                request=event.request_id,
-                replica=event.replica,
-            )
-        self._free_ns.update(dict.fromkeys(replicas, event.end_ns))
-        self._moving[event.request_id] = event
-
-    def transfer_ended(self, event: TransferEnded) -> None:
-        """It arrives where and when it was to."""
-        sent = self._moving.pop(event.request_id, None)
-        way = (event.time_ns, event.source, event.replica)
-        if sent is None or (sent.end_ns, sent.source, sent.replica) != way:
-            raise self.broken(
-                f"a KV cache arrives that was sent as {sent}",
-                event.time_ns,
-                request=event.request_id,
-                replica=event.replica,
-            )
-
-    def run_ended(self, event: RunEnded) -> None:
-        """Nothing is left on the way."""
-        for request_id in self._moving:
-            raise self.broken("is still moving", event.time_ns, request=request_id)
-
-    def delivered(self, event: Queued | Rejected) -> None:
-        """Compare with when it was sent."""
-        sent_ns = self.book.entries[event.request_id].routed_ns
-        if event.time_ns - sent_ns != self.book.setup.frontend_ns:
-            raise self.broken(
-                f"sent at {sent_ns} ns, delivered after {event.time_ns - sent_ns} ns"
-                f" of {self.book.setup.frontend_ns}",
-                *(event.time_ns,),
-                request=event.request_id,
-                replica=event.replica,
-            )
-
-    queued = rejected = delivered
 
 
 class Causality(Check):

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from sim.build import Machine
+from sim.build_pools import Machines
 from sim.config_text import config_sha256
 from sim.errors import InvariantError
 from sim.policies import policy_label
@@ -29,9 +29,9 @@ _RELATIVE: Final = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A run and the result that was worked out from it."""
+    """A run, what it ran on, and the result that was worked out from it."""
 
-    machine: Machine
+    machines: Machines
     workload: Workload
     run: ClusterRun
     result: RunResult
@@ -107,10 +107,8 @@ def run_totals(done: Finished) -> None:
     iterations, series = done.result.iterations, done.result.timeseries
     finished = rows["finish_ns"].notna()
     end_ns = int(iterations["end_ns"].max()) if len(iterations) else 0
-    busy_ns = int(iterations["end_ns"].sum()) - int(iterations["start_ns"].sum())
     off = [s.within_ns(end_ns) for own in done.run.fleet.off for s in own]
-    idle_ns = len(done.run.logs) * end_ns - busy_ns - sum(b - a for a, b in off)
-    idle_j = done.machine.power.idle_j(idle_ns)
+    idle_j = _idle_j(done, end_ns, sum(b - a for a, b in off))
     # Bins of one second, but the last, which ends with the run.
     starts_ns = (series["time_s"] * NS_PER_S).tolist()
     widths = np.diff([*starts_ns, end_ns]) / NS_PER_S
@@ -132,6 +130,8 @@ def run_totals(done: Finished) -> None:
     }
     for name, value in expected.items():
         _same("run-totals", name, summary, value)
+    if done.machines.pools:
+        _pools_sum_up(done)
     power_j = math.fsum((series["power_w"].to_numpy() * widths).tolist())
     _same("run-totals", "energy_j", summary, power_j)
     for name, amount in (
@@ -143,16 +143,44 @@ def run_totals(done: Finished) -> None:
         _same("run-totals", name, summary, rate)
 
 
+def _idle_j(done: Finished, end_ns: int, off_ns: int) -> float:
+    """Energy of every replica outside its iterations, at its own boards' power."""
+    iterations = done.result.iterations
+    busy_ns = (iterations["end_ns"] - iterations["start_ns"]).groupby(
+        iterations["replica"]
+    )
+    spent = {replica: int(part.sum()) for replica, part in busy_ns}
+    powers = [m.power for m in done.machines.of_replicas(len(done.run.logs))]
+    each = [p.idle_j(end_ns - spent.get(r, 0)) for r, p in enumerate(powers)]
+    return math.fsum(each) - powers[0].idle_j(off_ns)
+
+
+def _pools_sum_up(done: Finished) -> None:
+    """Requests, GPUs and energy of pools are those of the run, each counted once."""
+    summary, parts = done.result.summary, done.machines.pools
+    names = [f"pool_{part.pool.name}" for part in parts]
+    whole = sum(1 for part in parts if part.pool.role != "decode")
+    served = sum(summary[f"{n}_requests"] for n in names[:whole])
+    for key, value in (
+        ("num_gpus", sum(summary[f"{n}_num_gpus"] for n in names)),
+        ("energy_j", math.fsum(summary[f"{n}_energy_j"] for n in names)),
+        ("completed", served),
+    ):
+        _same("run-totals", key, summary, value)
+
+
 def utilisation(done: Finished) -> None:
     """Shares lie between 0 and 1, power between nothing and the boards' cap."""
     summary, series = done.result.summary, done.result.timeseries
     shares = {
         name: [value]
         for name, value in summary.items()
-        if value is not None and name.endswith(("_fraction", "attainment"))
+        if value is not None
+        and name.endswith(("_fraction", "attainment", "utilisation"))
     }
     shares["kv_cache_usage_perc"] = series["kv_cache_usage_perc"].tolist()
-    cap_w = summary["num_gpus"] * done.machine.power.cap_w
+    powers = [m.power for m in done.machines.of_replicas(len(done.run.logs))]
+    cap_w = sum(power.num_gpus * power.cap_w for power in powers)
     shares["power_w / cap"] = (series["power_w"] / cap_w).tolist()
     for name, values in shares.items():
         for value in values:
@@ -168,7 +196,7 @@ def provenance(done: Finished) -> None:
         "scheduler": policy_label(config),
         "config_sha256": config_sha256(config),
         "workload_sha256": done.workload.sha256,
-        "calibration_sha256": done.machine.calibration_sha256,
+        "calibration_sha256": done.machines.calibration_sha256,
         "version": servescope_version(),
     }
     for name, value in expected.items():

@@ -13,7 +13,6 @@ from sim.events import (
     Arrived,
     Event,
     Observer,
-    Offered,
     Queued,
     Rejected,
     Retried,
@@ -21,13 +20,12 @@ from sim.events import (
     RunStarted,
     Sent,
     Stranded,
-    TransferEnded,
-    TransferStarted,
     engine_state,
     replica_setup,
 )
 from sim.handover import Disaggregation, Handover
 from sim.iteration_log import IterationLog
+from sim.kv_stream import LAYER_WISE, StreamLog
 from sim.outages import FleetLog, Outages
 from sim.record_table import RecordTable
 from sim.request import Request, RequestRecord
@@ -35,11 +33,18 @@ from sim.routers import Router
 from sim.scaling import Scaling
 from sim.shell.clock import Clock, Kind, Process
 from sim.shell.fleet import Fleet, FleetOutlets
+from sim.shell.kv_streams import KvStreams, StreamOutlets
 from sim.shell.pool import Pool
+from sim.shell.prefill_replica import PrefillReplica
 from sim.shell.replica import Outlets, Replica
 from sim.shell.scaler import Scaler
 from sim.shell.transfers import Transfers
 from sim.step import StepPricer
+from sim.transfer_events import (
+    Offered,
+    TransferEnded,
+    TransferStarted,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +55,14 @@ class ClusterRun:
         records: One per request, in workload order.
         logs: One per replica.
         fleet: What became of the replicas.
+        streams: What KV caches did that moved while they were computed; None if none
+            could.
     """
 
     records: Sequence[RequestRecord]
     logs: tuple[IterationLog, ...]
     fleet: FleetLog = field(default_factory=FleetLog)
+    streams: StreamLog | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +107,7 @@ class Cluster:
         count, self._split = len(engines), split
         first = count if split is None else split.pools.prefill
         self._pool = Pool(router, range(first))
+        self._streams: KvStreams | None = None
         if split is not None:
             self._decoders = Pool(split.router, range(first, count))
             self._transfers = Transfers(self._clock, split.pools.links, count)
@@ -110,22 +119,28 @@ class Cluster:
         self._records = RecordTable(())
         self._on_done: Callable[[], None] = lambda: None
         pricers = pricer if isinstance(pricer, Sequence) else [pricer] * len(engines)
+        self._replicas: list[Replica] = []
         outlets = Outlets(self._finished, self._prefilled, self._pulled)
-        self._replicas = [
-            Replica(
-                self._clock,
-                engine,
-                own,
-                outlets,
-                index=index,
-                fast_forward=fast_forward,
-                detailed=detailed,
-            )
-            for index, (engine, own) in enumerate(zip(engines, pricers, strict=True))
-        ]
+        if split is not None and split.pools.streams:
+            self._streams = streams = self._make_streams()
+            outlets = Outlets(streams.finished, streams.completed, streams.pulled)
+        for index, (engine, own) in enumerate(zip(engines, pricers, strict=True)):
+            make: Callable[..., Replica] = partial(Replica, fast_forward=fast_forward)
+            if self._streams is not None and engine.hands_over:
+                wise = split is not None and split.pools.kv_transfer == LAYER_WISE
+                make = partial(PrefillReplica, streams=self._streams, layer_wise=wise)
+            at = (self._clock, engine, own, outlets)
+            self._replicas.append(make(*at, index=index, detailed=detailed))
         self._fleet: Fleet | None = None
         self._scaler: Scaler | None = None
         self._observer: Observer | None = None
+
+    def _make_streams(self) -> KvStreams:
+        outlets = StreamOutlets(
+            self._prefilled, self._arrived, self._finished, self._tell
+        )
+        at = (self._clock, self._transfers, self._replicas, self._decoders)
+        return KvStreams(*at, outlets)
 
     def suffer(self, outages: Outages) -> None:
         """Let replicas fail and be drained in the run to come; not with ``split``.
@@ -181,7 +196,8 @@ class Cluster:
                 "the run would pass 2**63 ns (292 years) of simulated time: the load"
                 " is too large, or the machine is scaled too low"
             ) from error
-        return ClusterRun(records, logs, self._fleet_log())
+        streams = None if self._streams is None else self._streams.log
+        return ClusterRun(records, logs, self._fleet_log(), streams)
 
     def _fleet_log(self) -> FleetLog:
         fleet = self._fleet
@@ -209,7 +225,7 @@ class Cluster:
             replica.observer = observer
         setups = tuple(replica_setup(replica.engine) for replica in self._replicas)
         links = None if self._split is None else self._split.pools.links
-        at = (self._slots, self._frontend_ns, links)
+        at = (self._slots, self._frontend_ns, links, self._streams is not None)
         observer.on(RunStarted(setups, requests, *at))
 
     def _arrivals(self, requests: Sequence[Request]) -> Process:
@@ -324,13 +340,14 @@ class Cluster:
         if not self._to_come:
             self._all_done.succeed()
 
-    def _prefilled(self, handover: Handover) -> None:
-        """Offer a prefilled request to a decode replica."""
+    def _prefilled(self, handover: Handover) -> int:
+        """Offer a request to a decode replica; returns which."""
         target = self._decoders.enter(handover.record)
         if self._observer is not None:
             at = (handover.id, handover.source, target)
             self._observer.on(Offered(self._clock.now_ns, *at))
         self._replicas[target].offer(handover)
+        return target
 
     def _pulled(self, handover: Handover, target: int) -> None:
         """Send the KV cache of a request to the replica that took it."""
@@ -351,7 +368,7 @@ class Cluster:
         if self._observer is not None:
             at = (self._clock.now_ns, handover.id, target, handover.source)
             self._observer.on(TransferEnded(*at, engine_state(source.engine)))
-        self._replicas[target].receive(handover.id)
+        self._replicas[target].receive(handover)
 
 
 def _sessions(requests: Iterable[Request]) -> Iterator[deque[Request]]:

@@ -74,7 +74,7 @@ class Outlets:
     """
 
     finished: Callable[[RequestRecord], None]
-    prefilled: Callable[[Handover], None]
+    prefilled: Callable[[Handover], object]
     pulled: Callable[[Handover, int], None]
 
 
@@ -103,7 +103,7 @@ class Replica:
         detailed: bool = True,
     ) -> None:
         self._clock = clock
-        self._pricer = pricer
+        self._price = pricer.price
         self._outlets = outlets
         self._index = index
         # Asked once: an isinstance of a protocol is too slow for every iteration.
@@ -127,13 +127,22 @@ class Replica:
 
     def offer(self, handover: Handover) -> None:
         """Learn of a prefilled request that this replica is to decode."""
-        self.engine.offered.append(handover)
+        self.engine.intake.offered.append(handover)
         self._notice()
 
-    def receive(self, request_id: int) -> None:
+    def receive(self, handover: Handover) -> None:
         """Have the KV cache of an incoming request from now on."""
-        self.engine.receive(request_id)
+        self.engine.intake.arrive(handover)
         self._notice()
+
+    def withdraw(self, request_id: int) -> None:
+        """Forget a request that was to come: its prefill has finished it."""
+        self.engine.withdraw(request_id)
+        if self._idle is not None and not self.engine.has_work:
+            idle, self._idle = self._idle, None
+            idle.succeed()  # no longer stalled but idle
+        else:
+            self._notice()
 
     def release(self, request_id: int) -> None:
         """Give up the KV cache of a parked request, which has moved."""
@@ -239,7 +248,7 @@ class Replica:
         context = engine.decoding.stored_tokens + decoding
         if self._clocked is not None:
             self._clocked.begin(start_ns)
-        cost = self._pricer.price(plan, decoding, context)
+        cost = self._price(plan, decoding, context)
         step = self._step = _Step(begun(start_ns, engine), cost)
         if self.observer is not None:
             self._tell_started(self.observer, start_ns, plan)
@@ -262,7 +271,7 @@ class Replica:
         """Offer those whose prefill this iteration completed."""
         for chunk in plan.spans[-1].prefill:
             if chunk.request_id in self.engine.parked:
-                handover = self.engine.parked_handover(chunk.request_id, self._index)
+                handover = self.engine.handover(chunk.request_id, self._index)
                 self._outlets.prefilled(handover)
 
     def _run_decodes(self, plan: StepPlan, pricer: DecodePricer, steps: int) -> Process:

@@ -41,6 +41,7 @@ def canonical_config(config: Config) -> dict[str, Any]:
         ConfigError: If a named file cannot be read.
     """
     data = config.resolved().model_dump(mode="json")
+    data["pools"] = list(data["pools"].items())  # in their order, which counts
     for section in data.values():
         for name, value in section.items() if isinstance(section, dict) else ():
             # load_config makes every path absolute

@@ -13,6 +13,7 @@ from joblib import delayed
 from sim.build import check_registered
 from sim.config import Config
 from sim.config_pipeline import nodes_for
+from sim.errors import ConfigError
 from sim.files import write_csv_atomic
 from sim.statistics import Interval, mean_interval
 from sim.studies.capacity import EVALUATIONS_FILE, Evaluation, Search, evaluate
@@ -82,10 +83,15 @@ def find_min_replicas(
         search: How; its tolerance is not used.
 
     Raises:
-        ConfigError: If the configuration cannot run.
+        ConfigError: If the configuration cannot run, or has pools.
     """
     search = search or Search()
     check_registered(config)
+    if config.pools:
+        raise ConfigError(
+            "the fewest replicas of pools are not searched; allowed: without [pools],"
+            " or a sweep over pools.NAME.replicas"
+        )
     tried: dict[int, Size] = {}
 
     def met(replicas: int) -> bool:

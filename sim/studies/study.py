@@ -10,6 +10,7 @@ from typing import Any, Final
 from sim.config import SECTIONS, Config
 from sim.config_errors import ConfigKeyError, one_line, one_of
 from sim.config_file import Layer, file_layer, layered_config, nested, override_layers
+from sim.config_pools import POOLS
 from sim.config_syntax import read_table
 from sim.errors import ConfigError
 from sim.studies.axes import Axis, parse_axis
@@ -208,7 +209,15 @@ def _axes(block: Mapping[str, Any]) -> dict[str, Axis]:
     for key, value in block.items():
         if key in _OPTIONS:
             continue
-        if key in SECTIONS and isinstance(value, Mapping):
+        if key == POOLS and isinstance(value, Mapping):
+            for name, item in value.items():
+                pool = f"{POOLS}.{name}"
+                if not isinstance(item, Mapping):
+                    axes[pool] = parse_axis(pool, item)
+                    continue
+                for own, values in item.items():
+                    axes[f"{pool}.{own}"] = parse_axis(f"{pool}.{own}", values)
+        elif key in SECTIONS and isinstance(value, Mapping):
             for name, item in value.items():
                 axes[f"{key}.{name}"] = parse_axis(f"{key}.{name}", item)
         else:

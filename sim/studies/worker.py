@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Final
 
 from sim.build import Machine, build_machine, build_workload_of, check_registered
+from sim.build_pools import build_machines
 from sim.config import Config
 from sim.config_errors import clip
 from sim.config_sections import CostConfig, SloConfig
 from sim.config_workload import WorkloadConfig
 from sim.errors import ServescopeError
-from sim.memory import check_memory
+from sim.memory import check_machines_memory
 from sim.recording import Recording
 from sim.results import RunResult, write_run
 from sim.runner import PreparedRun, run_prepared
@@ -86,9 +87,10 @@ def simulate(config: Config, recording: Recording = Recording.REQUESTS) -> RunRe
         SimulationError: If a scheduler breaks an invariant.
     """
     check_registered(config)
-    machine, workload = machine_of(config), build_workload_of(config)
-    check_memory(config, machine)
-    prepared = PreparedRun(config, machine, workload)
+    machines, workload = build_machines(config, machine_of), build_workload_of(config)
+    check_machines_memory(config, machines)
+    pools = machines if machines.pools else None
+    prepared = PreparedRun(config, machines.machine, workload, pools)
     return run_prepared(prepared, recording=recording)
 
 

@@ -53,6 +53,12 @@ GOLDEN: dict[str, tuple[str, ...]] = {
         "cluster.nodes=2",
         "cluster.gpus_per_node=4",
     ),
+    "layered-prefill, layer groups' KV to a decode replica": (
+        "parallel.prefill_replicas=1",
+        "parallel.replicas=2",
+        "parallel.kv_transfer=layer-wise",
+        "cluster.gpus_per_node=4",
+    ),
     "layered-prefill, fair among clients": (
         "engine.queue=vtc",
         "workload.num_clients=3",

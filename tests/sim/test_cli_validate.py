@@ -68,7 +68,11 @@ def test_replay_prints_and_writes_every_statistic(
         "chat,1,0.0,100,10,0.05,0.1\n"
     )
     replay_command(tmp_path / "out", log, ["model.name=Qwen/Qwen3-8B"])
-    assert "p99 ttft, ms" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "p99 ttft, ms" in printed
+    assert "Averages of validation" in printed
+    averages = pd.read_csv(tmp_path / "out" / "replay_summary.csv")
+    assert averages["n"].to_list() == [1] * 6
     written = pd.read_csv(tmp_path / "out" / "replay.csv")
     assert len(written) == 6
     assert written["measured"][0] == 50.0

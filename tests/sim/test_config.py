@@ -86,6 +86,7 @@ CHOICES = {
     "engine.fidelity": ["iteration", "kernel"],
     "engine.overlap": ["none", "tp-all-reduce", "two-batch"],
     "moe.routing": ["skewed", "uniform"],
+    "parallel.kv_transfer": ["whole", "chunk-wise", "layer-wise"],
     "moe.communication": ["tp_allreduce", "ep_home", "context_coherent"],
     "moe.all_to_all": ["nccl", "deepep"],
     "moe.dispatch_dtype": ["bfloat16", "fp8"],
@@ -130,7 +131,8 @@ def error_of(**flags: object) -> str:
 def test_the_tables_below_cover_every_key() -> None:
     """A key without bounds here is a key nobody checked."""
     assert {*INTEGERS, *FLOATS, *SWITCHES, *CHOICES, *NAMES} == EVERY_KEY
-    assert set(Config.model_fields) - set(SECTIONS) == {"seed"}
+    # tables [pools.NAME] have whatever names; tests/sim/test_pools.py
+    assert set(Config.model_fields) - set(SECTIONS) == {"seed", "pools"}
 
 
 @pytest.mark.parametrize("key", [*INTEGERS, *FLOATS])

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from sim.config import SECTIONS, Config
 from sim.config_file import load_config
+from sim.config_pools import PoolConfig
 from sim.config_text import config_toml
 from sim.errors import ConfigError
 
@@ -36,7 +37,10 @@ def only_config_error(path: Path | None, overrides: list[str]) -> None:
 
 
 KEYS = [f"{s}.{name}" for s, model in SECTIONS.items() for name in model.model_fields]
-WORDS = st.sampled_from(["seed", *SECTIONS, *(k.partition(".")[2] for k in KEYS)])
+POOL_WORDS = ["pools", "pools.a", "a", *PoolConfig.model_fields]
+WORDS = st.sampled_from(
+    ["seed", *POOL_WORDS, *SECTIONS, *(k.partition(".")[2] for k in KEYS)]
+)
 VALUES = st.recursive(
     st.none()
     | st.booleans()
@@ -82,3 +86,25 @@ def test_a_damaged_file_loads_or_is_one_line(folder: Path, data: st.DataObject) 
 def test_any_override_loads_or_is_one_line(key: str, equals: str, text: str) -> None:
     """As the shell hands it over."""
     only_config_error(None, [f"{key}{equals}{text}"])
+
+
+POOL_VALUES = st.sampled_from(
+    [*("h100_sxm", "a100_sxm", "both", "prefill", "decode", "none", "orca", "x")]
+) | st.sampled_from([0, 1, 2, 4, 8, 512, 10**9, -1, 0.0, 0.5, 1.0, 1e-300, True])
+
+
+@settings(deadline=None)  # the disk sets the pace
+@given(
+    st.dictionaries(
+        st.sampled_from(["a", "b", "B", "c1"]),
+        st.dictionaries(st.sampled_from(list(PoolConfig.model_fields)), POOL_VALUES),
+        max_size=3,
+    ),
+    st.integers(1, 4),
+)
+def test_any_pools_load_or_are_one_line(
+    folder: Path, pools: dict[str, dict[str, object]], nodes: int
+) -> None:
+    """Pools that do not fit together, nodes that do not hold them."""
+    data = {"pools": pools, "cluster": {"nodes": nodes, "gpus_per_node": 4}}
+    only_config_error(write(folder, "data.json", json.dumps(data).encode()), [])

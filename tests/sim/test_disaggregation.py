@@ -11,12 +11,20 @@ from hypothesis import strategies as st
 import sim.shell.replica as replica_module
 from sim.checks import run_checker
 from sim.engine import Engine
-from sim.events import Event, Stalled, TransferEnded, TransferStarted
+from sim.events import (
+    Event,
+    Stalled,
+)
 from sim.handover import Disaggregation, KvLinks
+from sim.kv_stream import WHOLE
 from sim.queues import QUEUES
 from sim.routers import ROUTERS
 from sim.schedulers import SCHEDULERS
 from sim.shell.cluster import Cluster, ClusterRun, Disaggregated
+from sim.transfer_events import (
+    TransferEnded,
+    TransferStarted,
+)
 from sim.view import EngineLimits
 from tests.sim.pricing import (
     QUICK,
@@ -68,6 +76,7 @@ def disaggregated(
     fast: bool = True,
     tape: Tape | None = None,
     blocks: tuple[int, ...] = (),
+    kv_transfer: str = WHOLE,
 ) -> ClusterRun:
     """Serve a scenario with that many of its replicas for prefill."""
     engines = [
@@ -90,7 +99,7 @@ def disaggregated(
         case.max_concurrency,
         frontend_ns,
         fast_forward=fast,
-        split=Disaggregated(Disaggregation(prefill, links), make(1)),
+        split=Disaggregated(Disaggregation(prefill, links, kv_transfer), make(1)),
     )
     return cluster.run(case.requests, observer=tape or Tape())
 

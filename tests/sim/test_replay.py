@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from calibration.cases import request_logs
 from sim.errors import ConfigError
-from sim.replay import load_replay, replay_errors
+from sim.replay import load_replay, replay_errors, replay_summary
 from sim.runner import PreparedRun, run_prepared
 
 _HEADER = "scenario,qps,arrival_s,input_tokens,output_tokens,ttft_s,generation_s"
@@ -62,6 +64,53 @@ def test_an_unknown_log_needs_to_be_told_its_server(tmp_path: Path) -> None:
         load_replay(path, ["cluster.gpu=no-such-gpu"])
 
 
+def test_averages_are_over_the_runs_of_a_scenario() -> None:
+    """Errors of +10 and -30 % by hand; another scenario and missing ones apart."""
+    head = {"kind": "validation", "metric": "ttft", "statistic": "mean"}
+    errors = [("a 1", "a", 0.1), ("a 2", "a", -0.3), ("b", "b", 0.5)]
+    rows = [
+        head | {"run": run, "scenario": scenario, "error": error}
+        for run, scenario, error in [*errors, ("a 3", "a", float("nan"))]
+    ]
+    first, second = replay_summary(pd.DataFrame(rows)).to_dict("records")
+    assert (first["n"], first["worst_run"]) == (2, "a 2")
+    assert first["mape"] == pytest.approx(0.2)
+    assert first["bias"] == pytest.approx(-0.1)
+    assert (second["scenario"], second["mape"]) == ("b", 0.5)
+
+
+def test_what_constants_have_seen_of_the_registered_logs() -> None:
+    """The one-replica log gave the front-end time; nothing saw the two-replica log."""
+    logs = request_logs()
+    one, two = (
+        logs["llmservingsim_rtxpro6000_llama3.1-8b_tp1.csv"],
+        logs["llmd_h100_llama3.1-70b_2rep.csv.gz"],
+    )
+    assert (one.is_calibration("ttft"), one.is_calibration("tpot")) == (True, False)
+    assert (two.is_calibration("ttft"), two.is_calibration("tpot")) == (False, False)
+    settings = two.setup.settings()
+    assert settings["parallel.replicas"] == 2
+    assert settings["parallel.router"] == "round-robin"
+    assert "router is not published" in two.note
+
+
+def test_rounds_of_a_session_are_found_in_the_prefix_cache(tmp_path: Path) -> None:
+    """The second round computes what is new: 200 tokens, not 6200."""
+    header = f"{_HEADER},session_id"
+    rows = ["chat,1,0,6000,20,1,1,7", "chat,1,60,6200,20,1,1,7"]
+    path = tmp_path / "log.csv"
+    path.write_text("\n".join([header, *rows]) + "\n")
+    times = []
+    for caching in ("true", "false"):
+        overrides = [*_SERVER, f"engine.enable_prefix_caching={caching}"]
+        replay = load_replay(path, overrides)
+        run = PreparedRun(replay.config, replay.machine, replay.runs[0].workload)
+        times.append(run_prepared(run).requests["ttft_ms"].to_list())
+    (first, found), (alone, computed) = times
+    assert first == alone
+    assert found < computed / 4
+
+
 @pytest.mark.parametrize(
     ("name", "tpot_bound"),
     [
@@ -76,4 +125,5 @@ def test_public_logs_where_they_are_given(name: str, tpot_bound: float) -> None:
         pytest.skip(f"set SERVESCOPE_MEASURED to the folder that holds {name}")
     frame = replay_errors(load_replay(path))
     mean = frame[(frame["metric"] == "tpot") & (frame["statistic"] == "mean")]
+    assert set(mean["kind"]) == {"validation"}
     assert mean["error"].abs().mean() <= tpot_bound

@@ -48,6 +48,25 @@ def test_runs_of_one_file_are_told_apart_by_scenario_and_rate(tmp_path: Path) ->
     assert len(eight.workload.requests) == 1
 
 
+def test_rounds_of_a_session_share_what_was_said(tmp_path: Path) -> None:
+    """Sessions 7 and 8 in turn; the third request of 7 is too short to follow."""
+    header, *_ = _LLM_D.splitlines()
+    rows = [(0, 10, 5, 7), (1, 10, 5, 8), (2, 20, 5, 7), (3, 25, 5, 7), (4, 9, 1, "")]
+    lines = [f"chat,4,{t},{p},{o},1,1,1,{s},1" for t, p, o, s in rows]
+    path = tmp_path / "log.csv"
+    path.write_text("\n".join([header, *lines]) + "\n")
+    (run,) = read_request_log(path)
+    assert run.scenario == "chat"
+    prefixes = [r.prefix for r in run.workload.requests]
+    assert [(p.segments, p.ends) for p in prefixes] == [
+        ((0, 1), (10, 15)),
+        ((2, 3), (10, 15)),
+        ((0, 1, 4, 5), (10, 15, 20, 25)),
+        ((6, 7), (25, 30)),
+        ((), ()),
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -58,6 +77,7 @@ def test_runs_of_one_file_are_told_apart_by_scenario_and_rate(tmp_path: Path) ->
         (_LLM_D.replace("543", "5.5"), "row 2: input_tokens = 5.5"),
         (_LLM_D.replace("0.125", "-1"), "row 1: ttft_s = -1"),
         (_LLM_D.replace("0.125", "nan"), "row 1: ttft_s = nan"),
+        (_LLM_D.replace("8.345,,", "8.345,me,"), "row 1: session_id = me"),
         (_SERVING_SIM.replace("0.2,0.6", "0.05,0.6"), "ttft = -0.05 s"),
     ],
 )

@@ -12,9 +12,11 @@ from sim.errors import InvariantError
 from sim.events import (
     Event,
     IterationStarted,
-    Offered,
     RunEnded,
     Stalled,
+)
+from sim.transfer_events import (
+    Offered,
     TransferEnded,
     TransferStarted,
 )

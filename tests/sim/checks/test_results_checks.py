@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from sim.build_cluster import build_cluster
+from sim.build_pools import alike
 from sim.checks.results import RESULT_CHECKS, Finished, check_result
 from sim.config_file import load_config
 from sim.errors import InvariantError
@@ -26,7 +27,8 @@ def done() -> Finished:
     first, *rest = workload.requests
     workload = replace(workload, requests=(replace(first, output_tokens=1), *rest))
     run = build_cluster(config, machine, workload).run(workload.requests)
-    return Finished(machine, workload, run, run_result(config, machine, workload, run))
+    result = run_result(config, machine, workload, run)
+    return Finished(alike(machine), workload, run, result)
 
 
 Spoils = Callable[[RunResult], dict[str, Any]]
@@ -132,8 +134,9 @@ def test_a_spoiled_result_breaks_exactly_that_law(
 
 def test_power_beyond_the_cap_breaks_utilisation(done: Finished) -> None:
     """The same run on boards that may draw a fifth as much."""
-    power = replace(done.machine.power, cap_w=done.machine.power.cap_w / 5)
-    weak = replace(done, machine=replace(done.machine, power=power))
+    machine = done.machines.machine
+    power = replace(machine.power, cap_w=machine.power.cap_w / 5)
+    weak = replace(done, machines=alike(replace(machine, power=power)))
     with pytest.raises(InvariantError, match=r"utilisation broken: power_w / cap"):
         check_result(weak)
 
