@@ -161,7 +161,10 @@ def test_expert_figure_writes_the_reduction() -> None:
     "frame",
     [
         compare_frame(("layered-prefill",), (1.3,)),
-        compare_frame(("layered-prefill", "static"), tuple(np.arange(1, 22) / 20)),
+        pytest.param(
+            compare_frame(("layered-prefill", "static"), tuple(np.arange(1, 22) / 20)),
+            marks=pytest.mark.long,
+        ),
         compare_frame(rates=(1.0, 1.1)).assign(
             mean_ttft_ms=math.nan,
             p99_itl_ms=math.nan,

@@ -24,7 +24,7 @@ from sim.step import StepCost
 from sim.view import EngineLimits, QueuedRequest, Scheduler, SchedulerView
 from tests.cases import cases
 
-QUICK = cases(12)
+QUICK = cases(8)
 STALL_FREE_CHUNKERS = (
     "adaptive-layered-prefill",
     "chunked-prefill",

@@ -93,7 +93,6 @@ POOL_VALUES = st.sampled_from(
 ) | st.sampled_from([0, 1, 2, 4, 8, 512, 10**9, -1, 0.0, 0.5, 1.0, 1e-300, True])
 
 
-@settings(deadline=None)  # the disk sets the pace
 @given(
     st.dictionaries(
         st.sampled_from(["a", "b", "B", "c1"]),

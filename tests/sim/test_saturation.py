@@ -71,13 +71,8 @@ def test_layered_prefill_pays_the_base_once_per_group(budget: int, groups: int) 
     assert makespan_ns("layered-prefill", Scenario(requests(*rows), at)) == 3 * batch_ns
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "layered-prefill",
-        *(pytest.param(n, marks=pytest.mark.long) for n in ("chunked-prefill", "orca")),
-    ],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["chunked-prefill", "layered-prefill", "orca"])
 def test_overload_of_random_lengths_leaves_at_the_decode_bound(name: str) -> None:
     """Geometric outputs of mean m: B / (m (t0 + a B)) requests per second leave.
 

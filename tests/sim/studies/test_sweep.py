@@ -316,7 +316,7 @@ def test_kill_9_loses_no_point(tmp_path: Path, kills: int) -> None:
     """Every point that was there is whole and stays; the end is as if undisturbed."""
     text = STUDY.replace("[1.0, 2.0]", "{ from = 1.0, to = 40.0, step = 0.25 }")
     if kills < 10:
-        text = STUDY.replace("[1.0, 2.0]", "{ from = 1.0, to = 6.0, step = 0.5 }")
+        text = STUDY.replace("[1.0, 2.0]", "{ from = 1.0, to = 3.0, step = 0.5 }")
     plan, out = plan_of(tmp_path, text), tmp_path / "out"
     draw, store = stream(0, "kills"), PointStore(out)
     for _ in range(kills):
