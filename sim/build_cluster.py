@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from calibration.kernels.model_kernels import Deployment
 from sim.build import Machine
+from sim.build_swap import swap_space
 from sim.config import Config
 from sim.config_errors import ConfigKeyError
 from sim.config_pipeline import micro_batches
 from sim.engine import Engine
 from sim.handover import Disaggregation
+from sim.host_link import swap_pricer
 from sim.outages import NO_OUTAGES, Outages
 from sim.queues import QUEUES
 from sim.routers import ROUTERS
@@ -17,6 +19,7 @@ from sim.schedulers import SCHEDULERS, SchedulerOptions
 from sim.schedulers.pace import Pace
 from sim.shell.cluster import Cluster, Disaggregated
 from sim.step import StepPricer
+from sim.swapping import SwappingEngine
 from sim.units import NS_PER_MS, ns_from_s
 from sim.view import EngineLimits
 from sim.what_if import what_if_pricer
@@ -49,17 +52,24 @@ def build_cluster(
         layer_group_rule=config.engine.layer_group_rule,
         pace=Pace(_tbt_target_ns(config), closed_form),
     )
-    engines = [
-        Engine(
-            SCHEDULERS[config.engine.scheduler](options),
+    swap = swap_space(config, machine)
+
+    def engine(index: int) -> Engine:
+        policy = SCHEDULERS[config.engine.scheduler](options)
+        queue = QUEUES[config.engine.queue]()
+        if swap is not None:
+            blocks = machine.num_blocks
+            return SwappingEngine(policy, limits, blocks, swap.blocks, queue)
+        return Engine(
+            policy,
             limits,
             machine.num_blocks,
-            QUEUES[config.engine.queue](),
+            queue,
             hands_over=index < (config.parallel.prefill_replicas or 0),
             prefix_caching=config.engine.enable_prefix_caching,
         )
-        for index in range(config.parallel.replicas)
-    ]
+
+    engines = [engine(index) for index in range(config.parallel.replicas)]
     router = ROUTERS[config.parallel.router](config.seed)
     cluster = Cluster(
         engines,
@@ -113,7 +123,9 @@ def _pricers(
     """
     fresh = machine.fresh_pricer
     if fresh is None:
-        return what_if_pricer(config, pricer or machine.pricer, machine.power)
+        capped = what_if_pricer(config, pricer or machine.pricer, machine.power)
+        swap = swap_space(config, machine)
+        return capped if swap is None else swap_pricer(capped, swap.link, machine.power)
     cap_w = config.cluster.power_cap_w
     if cap_w is not None:
         raise ConfigKeyError(

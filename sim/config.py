@@ -15,20 +15,20 @@ from pydantic import BaseModel, Field, model_validator
 
 from sim.config_errors import ConfigKeyError, one_of
 from sim.config_fields import Seed
+from sim.config_goals import CostConfig, SloConfig
 from sim.config_pipeline import check_pipeline, most_replicas
 from sim.config_sections import (
     CHUNKED_PREFILL,
     DYNAMIC_CHUNKED,
     CalibrationConfig,
     ClusterConfig,
-    CostConfig,
     EngineConfig,
     ModelConfig,
     MoeConfig,
     ParallelConfig,
     Section,
-    SloConfig,
 )
+from sim.config_swap import check_swap
 from sim.config_workload import WorkloadConfig
 
 
@@ -55,6 +55,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         check_pipeline(self.parallel, self.engine)
+        check_swap(self.parallel, self.engine, self.moe)
         _check_parallel(self)
         _check_pools(self.parallel)
         _check_outages(self)

@@ -73,6 +73,7 @@ Turns = Annotated[float, Field(ge=1, le=1000)]
 StartupSeconds = Annotated[float, Field(ge=0, le=1e6)]
 ThinkSeconds = Annotated[float, Field(ge=0, le=1e6)]
 Burstiness = Annotated[float, Field(ge=1e-3, le=1e6)]
+Gibibytes = Annotated[float, Field(gt=0, le=1e6)]
 Watts = Annotated[float, Field(gt=0, le=1e5)]
 Usd = Annotated[float, Field(ge=0, le=1e6)]
 Name = Annotated[

@@ -16,12 +16,17 @@ from sim.plan import StepPlan
 from sim.queues.fcfs import FirstComeFirstServed
 from sim.request import Request, RequestRecord
 from sim.step import StepCost
+from sim.swapping import SwappingEngine
 from sim.view import EngineLimits
 
 
 @dataclass(frozen=True, slots=True)
 class EngineState:
-    """What an engine says of itself: requests by queue, and KV blocks held."""
+    """What an engine says of itself: requests by queue, and KV blocks held.
+
+    ``used_blocks`` are on the GPUs; ``host_blocks`` are those of waiting requests whose
+    KV cache is in host memory.
+    """
 
     waiting: int
     prefilling: int
@@ -29,6 +34,7 @@ class EngineState:
     used_blocks: int
     parked: int = 0
     incoming: int = 0
+    host_blocks: int = 0
 
     @property
     def running(self) -> int:
@@ -46,7 +52,8 @@ class ReplicaSetup:
     """What a replica promises; see :class:`~sim.view.Scheduler`.
 
     ``work_conserving`` is of the head of a queue in order of arrival: under another
-    discipline nothing is promised.
+    discipline nothing is promised. ``host_blocks`` is the size of the host pool that
+    preempted requests' KV blocks go to, 0 if they are recomputed.
     """
 
     limits: EngineLimits
@@ -55,6 +62,7 @@ class ReplicaSetup:
     work_conserving: bool
     hands_over: bool = False
     prefix_caching: bool = False
+    host_blocks: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +126,11 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class IterationStarted:
-    """A replica begins ``plan``: victims are out, blocks reserved, prompts admitted."""
+    """A replica begins ``plan``: victims are out, blocks reserved, prompts admitted.
+
+    Who comes back from the host first, and which victims go there, a
+    :class:`~sim.plan.SwapPlan` says.
+    """
 
     time_ns: int
     replica: int
@@ -359,6 +371,9 @@ def engine_state(engine: Engine) -> EngineState:
         engine.num_blocks - engine.free_blocks,
         len(engine.parked),
         len(engine.incoming),
+        engine.host_blocks - engine.free_host_blocks
+        if isinstance(engine, SwappingEngine)
+        else 0,
     )
 
 
@@ -372,4 +387,5 @@ def replica_setup(engine: Engine) -> ReplicaSetup:
         scheduler.work_conserving and isinstance(engine.waiting, FirstComeFirstServed),
         engine.hands_over,
         engine.cache is not None,
+        engine.host_blocks if isinstance(engine, SwappingEngine) else 0,
     )

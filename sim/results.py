@@ -14,6 +14,7 @@ import pandas as pd
 from reports.placement_files import EXPERTS_FILE, LOADS_FILE
 from reports.trace import TRACE_FILE, TracedRun, trace_document
 from sim.build import Machine
+from sim.build_swap import swap_space
 from sim.config import Config
 from sim.config_errors import one_line
 from sim.config_text import config_toml
@@ -35,6 +36,7 @@ from sim.request_frame import requests_frame
 from sim.shell.cluster import ClusterRun
 from sim.steps import middle_window, steps_frame
 from sim.summary import Summary, run_summary, slo_of
+from sim.swap_summary import copy_times, swap_summary
 from sim.timeseries import run_end_ns, timeseries_frame
 from sim.units import s_from_ns
 from workloads.workload import Workload
@@ -127,12 +129,14 @@ def run_result(
     ``meter`` is that of a run of kernel fidelity.
     """
     sample = latency_sample(run.records, [log.decode_end_ns for log in run.logs])
+    swap = swap_space(config, machine)
     result = RunResult(
         config=config,
         summary={
             **run_summary(config, machine, workload, run, sample),
             **fidelity_summary(config, meter),
             **memory_summary(memory_of(config, machine)),
+            **swap_summary(swap, run.swaps),
         },
         recording=recording,
     )
@@ -143,12 +147,13 @@ def run_result(
         return result
     attempts = [*run.records, *run.fleet.lost] if run.fleet.lost else run.records
     detail = (run.logs, attempts, machine.parts, machine.model.num_layers)
+    copies = copy_times(swap, run.swaps)
     result = replace(
         result,
         timeseries=timeseries_frame(
             run.logs, machine.power, machine.num_blocks, run.fleet.off
         ),
-        steps=steps_frame(*detail, middle_window(run.records)),
+        steps=steps_frame(*detail, middle_window(run.records), copies),
         iterations=_iterations_frame(run.logs),
     )
     if (loads := machine.expert_loads) is not None:
@@ -156,7 +161,7 @@ def run_result(
         result = replace(result, loads=gpus, experts=experts_frame(loads.experts))
     if not trace:
         return result
-    traced = _traced(result, steps_frame(*detail), run)
+    traced = _traced(result, steps_frame(*detail, copies=copies), run)
     return replace(result, trace=trace_document(traced))
 
 

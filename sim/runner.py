@@ -22,6 +22,7 @@ from sim.build_fidelity import (
     check_traceable,
     kernel_pricer,
 )
+from sim.build_swap import swap_space
 from sim.checks import run_checker
 from sim.checks.machine import check_schedule
 from sim.checks.results import Finished, check_result
@@ -54,12 +55,14 @@ def prepare(config: Config) -> PreparedRun:
 
     Raises:
         ConfigError: If a name is unknown, the model does not fit, a kernel was not
-            profiled or a trace or file of outages is missing or malformed.
+            profiled, a trace or file of outages is missing or malformed, or the host
+            pool holds no KV block.
     """
     check_registered(config)
     machine = build_machine(config)
     check_memory(config, machine)
     check_fidelity(config, machine)
+    swap_space(config, machine)
     outages_of(config)
     return PreparedRun(config, machine, build_workload_of(config))
 

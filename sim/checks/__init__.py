@@ -29,6 +29,7 @@ from sim.checks.requests import (
     RequestConservation,
     TransferConservation,
 )
+from sim.checks.swaps import SwapConservation
 from sim.checks.tokens import LayersOnce, OutputExactness, TokenConservation
 
 CHECKS: tuple[type[Check], ...] = (
@@ -46,6 +47,7 @@ CHECKS: tuple[type[Check], ...] = (
     RequestConservation,
     KvConservation,
     KvSufficiency,
+    SwapConservation,
     StepCosts,
     Causality,
     TokenConservation,

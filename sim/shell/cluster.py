@@ -40,6 +40,7 @@ from sim.shell.replica import Outlets, Replica
 from sim.shell.scaler import Scaler
 from sim.shell.transfers import Transfers
 from sim.step import StepPricer
+from sim.swapping import SwapLog, SwappingEngine
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +51,14 @@ class ClusterRun:
         records: One per request, in workload order.
         logs: One per replica.
         fleet: What became of the replicas.
+        swaps: Copies of KV blocks to and from the host, one log per replica; empty
+            where preemption recomputes.
     """
 
     records: Sequence[RequestRecord]
     logs: tuple[IterationLog, ...]
     fleet: FleetLog = field(default_factory=FleetLog)
+    swaps: tuple[SwapLog, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +185,12 @@ class Cluster:
                 "the run would pass 2**63 ns (292 years) of simulated time: the load"
                 " is too large, or the machine is scaled too low"
             ) from error
-        return ClusterRun(records, logs, self._fleet_log())
+        return ClusterRun(records, logs, self._fleet_log(), self._swap_logs())
+
+    def _swap_logs(self) -> tuple[SwapLog, ...]:
+        engines = [replica.engine for replica in self._replicas]
+        swapping = [each for each in engines if isinstance(each, SwappingEngine)]
+        return tuple(engine.swaps for engine in swapping)
 
     def _fleet_log(self) -> FleetLog:
         fleet = self._fleet

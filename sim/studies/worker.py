@@ -10,7 +10,7 @@ from typing import Final
 from sim.build import Machine, build_machine, build_workload_of, check_registered
 from sim.config import Config
 from sim.config_errors import clip
-from sim.config_sections import CostConfig, SloConfig
+from sim.config_goals import CostConfig, SloConfig
 from sim.config_workload import WorkloadConfig
 from sim.errors import ServescopeError
 from sim.memory import check_memory

@@ -240,6 +240,18 @@ REAL = (
     },
     {
         "model.name": "Qwen/Qwen3-8B",
+        "cluster.gpu": "a100_sxm",
+        "cluster.gpus_per_node": 1,
+        "parallel.tensor_parallel_size": 1,
+        "engine.scheduler": "chunked-prefill",
+        "engine.preemption_mode": "swap",
+        "engine.kv_cache_tokens": 17_000,
+        "workload.dataset": "sharegpt",
+        "workload.max_concurrency": 40,
+        "workload.num_requests": 60,
+    },
+    {
+        "model.name": "Qwen/Qwen3-8B",
         "parallel.tensor_parallel_size": 1,
         "parallel.replicas": 3,
         "parallel.prefill_replicas": 1,
