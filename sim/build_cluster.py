@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from calibration.kernels.model_kernels import Deployment
 from sim.build import Machine
+from sim.build_multiplex import shared_gpus
 from sim.build_swap import swap_space
 from sim.config import Config
 from sim.config_errors import ConfigKeyError
@@ -11,6 +12,7 @@ from sim.config_pipeline import micro_batches
 from sim.engine import Engine
 from sim.handover import Disaggregation
 from sim.host_link import swap_pricer
+from sim.multiplex import MultiplexPricer
 from sim.outages import NO_OUTAGES, Outages
 from sim.queues import QUEUES
 from sim.routers import ROUTERS
@@ -18,7 +20,7 @@ from sim.scaling import Scaling
 from sim.schedulers import SCHEDULERS, SchedulerOptions
 from sim.schedulers.pace import Pace
 from sim.shell.cluster import Cluster, Disaggregated
-from sim.step import StepPricer
+from sim.step import DecodePricer, StepPricer
 from sim.swapping import SwappingEngine
 from sim.units import NS_PER_MS, ns_from_s
 from sim.view import EngineLimits
@@ -44,6 +46,9 @@ def build_cluster(
         ConfigError: If a file of outages is missing or malformed.
     """
     limits = _limits(config, machine.deployment)
+    shared = shared_gpus(config, machine)
+    if shared is not None and isinstance(machine.pricer, DecodePricer):
+        pricer = MultiplexPricer(machine.pricer, shared, machine.power)
     pricers = _pricers(config, machine, pricer)
     closed_form = what_if_pricer(config, machine.pricer, machine.power)
     options = SchedulerOptions(
@@ -51,6 +56,7 @@ def build_cluster(
         num_layer_groups=config.engine.num_layer_groups,
         layer_group_rule=config.engine.layer_group_rule,
         pace=Pace(_tbt_target_ns(config), closed_form),
+        clock=shared,
     )
     swap = swap_space(config, machine)
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field, model_validator
 from sim.config_errors import ConfigKeyError, one_of
 from sim.config_fields import Seed
 from sim.config_goals import CostConfig, SloConfig
+from sim.config_multiplex import check_multiplex
 from sim.config_pipeline import check_pipeline, most_replicas
 from sim.config_sections import (
     CHUNKED_PREFILL,
@@ -55,6 +56,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         check_pipeline(self.parallel, self.engine)
+        check_multiplex(self.parallel, self.engine, self.moe)
         check_swap(self.parallel, self.engine, self.moe)
         _check_parallel(self)
         _check_pools(self.parallel)

@@ -25,6 +25,7 @@ from sim.config_fields import (
     Replicas,
     Scale,
     Seconds,
+    Share,
     Sigma,
     StartupSeconds,
     Tokens,
@@ -220,6 +221,11 @@ class EngineConfig(Section):
         default="code",
         description="layered-prefill, hybrid-prefill: groups from the batch's prompt "
         "tokens, by the published code's table or the paper's ceil(tokens / 512).",
+    )
+    prefill_sm_share: Share = Field(
+        default=0.5,
+        description="What-if, unvalidated, multiplexed-prefill: share of the SMs that "
+        "prefill while requests decode on the others.",
     )
     max_num_seqs: Count = Field(
         default=256, description="The most requests in one iteration."

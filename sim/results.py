@@ -17,6 +17,7 @@ from sim.build import Machine
 from sim.build_swap import swap_space
 from sim.config import Config
 from sim.config_errors import one_line
+from sim.config_multiplex import MULTIPLEXED
 from sim.config_text import config_toml
 from sim.errors import ConfigError, SimulationError
 from sim.expert_loads import experts_frame, loads_frame
@@ -146,7 +147,9 @@ def run_result(
     if not recording.iterations:
         return result
     attempts = [*run.records, *run.fleet.lost] if run.fleet.lost else run.records
-    detail = (run.logs, attempts, machine.parts, machine.model.num_layers)
+    at_once = config.engine.scheduler == MULTIPLEXED
+    parts = None if at_once else machine.parts
+    detail = (run.logs, attempts, parts, machine.model.num_layers)
     copies = copy_times(swap, run.swaps)
     result = replace(
         result,

@@ -67,7 +67,7 @@ def steps_frame(
         logs: Iterations of each replica.
         records: Requests of the run, and attempts that failures ended.
         parts: Splits an iteration into kernels; None where no pure split exists
-            (experts that move), which gives no rows.
+            (experts that move, phases that run at once), which gives no rows.
         num_layers: Layers of the model.
         window: Only iterations that start in it; None for all.
         copies: Of each replica, by start of the iteration, the time (ns) in which it

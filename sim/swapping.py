@@ -56,8 +56,8 @@ class SwappingEngine(Engine):
     KV blocks of a preempted request are copied to host memory and stay there until it
     is first in the queue and there are a sequence slot and GPU blocks for it: its own,
     one for the next token, and the watermark. It then decodes on, with nothing to
-    prefill. Nobody is admitted before it, as in vLLM. Where the host has no room, the
-    request is recomputed; vLLM V0 aborts.
+    prefill. Nobody is admitted before it, as in V0 without chunked prefill. Where the
+    host has no room, the request is recomputed; V0 aborts.
 
     Args:
         scheduler: The policy.

@@ -121,6 +121,7 @@ def _machine_config(config: Config) -> Config:
             "max_num_batched_tokens",
             "num_layer_groups",
             "layer_group_rule",
+            "prefill_sm_share",
             "max_num_seqs",
             "fidelity",
             "overlap",

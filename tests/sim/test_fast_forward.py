@@ -185,6 +185,11 @@ def test_blocks_of_a_run_are_those_of_its_steps(
 REAL = (
     {"workload.request_rate": 1.5, "workload.num_requests": 12},
     {
+        "engine.scheduler": "multiplexed-prefill",
+        "workload.request_rate": 1.5,
+        "workload.num_requests": 12,
+    },
+    {
         "cluster.gpus_per_node": 4,
         "parallel.tensor_parallel_size": 1,
         "parallel.data_parallel_size": 4,
