@@ -17,7 +17,7 @@ def shared_gpus(config: Config, machine: Machine) -> SharedGpus | None:
     (:class:`calibration.kernels.what_if.MachineScale`).
 
     Raises:
-        ConfigKeyError: If HBM has no bandwidth.
+        ConfigKeyError: If HBM has no bandwidth, or a share no FLOP/s.
     """
     if config.engine.scheduler != MULTIPLEXED:
         return None
@@ -39,7 +39,11 @@ def shared_gpus(config: Config, machine: Machine) -> SharedGpus | None:
 
 def _on_share(config: Config, machine: Machine, share: float) -> StepCostModel:
     """Prices of iterations on a share of the SMs, with all of the bandwidth."""
-    flops = config.cluster.flops_scale * share
+    scale = config.cluster.flops_scale
+    flops = scale * share
+    if not flops:
+        key = "cluster.flops_scale"
+        raise ConfigKeyError(key, scale, "leaves a share of the SMs no FLOP/s")
     cluster = config.cluster.model_copy(update={"flops_scale": flops})
     scaled = config.model_copy(update={"cluster": cluster})
     pricer = build_machine(scaled, machine.profile).pricer

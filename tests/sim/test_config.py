@@ -59,7 +59,7 @@ FLOATS: Edges = {
     "parallel.scale_down_delay_s": ([0, 1e6], [-TINY, 1e7]),
     "cluster.power_cap_w": ([TINY, 1e5, None], [0, -1, 2e5]),
     "engine.gpu_memory_utilization": ([TINY, 1.0], [0, 1.01]),
-    "engine.prefill_sm_share": ([TINY, 0.999], [0, 1, -1]),
+    "engine.prefill_sm_share": ([0.01, 0.99], [0, 1, 0.009]),
     "engine.swap_space": ([TINY, 1e6, None], [0, -1, 2e6]),
     "engine.tbt_target_ms": ([TINY, 1e9, None], [0, -1, 2e9]),
     "moe.prompt_skew": ([0, 10, None], [-TINY, 10.1]),

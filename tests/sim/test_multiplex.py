@@ -319,8 +319,8 @@ def test_swapping_goes_with_it() -> None:
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("engine.prefill_sm_share=1.0", "must be a number > 0 and < 1"),
-        ("engine.prefill_sm_share=0.0", "must be a number > 0 and < 1"),
+        ("engine.prefill_sm_share=1.0", "must be a number >= 0.01 and <= 0.99"),
+        ("engine.prefill_sm_share=0.0", "must be a number >= 0.01 and <= 0.99"),
         ("engine.fidelity=kernel", "iteration"),
         ("parallel.pipeline_parallel_size=2", "must be 1 with multiplexed-prefill"),
     ],

@@ -15,6 +15,7 @@ from sim.build_fidelity import kernel_pricer
 from sim.checks.machine import check_schedule
 from sim.cli import app
 from sim.config_file import load_config
+from sim.config_multiplex import MULTIPLEXED
 from sim.errors import ConfigError
 from sim.machine.batch import Batch
 from sim.machine.pricer import FidelityMeter, KernelPricer
@@ -65,7 +66,7 @@ def _gaps(machine: Machine) -> HostTimes:
     return replace(machine.profile.host, per_layer_ns=1234, per_sequence_ns=567)
 
 
-@pytest.mark.parametrize("scheduler", sorted(SCHEDULERS))
+@pytest.mark.parametrize("scheduler", sorted({*SCHEDULERS} - {MULTIPLEXED}))
 @pytest.mark.parametrize("settings", MODELS.values(), ids=MODELS)
 def test_a_run_without_overlap_is_that_of_the_closed_form(
     settings: tuple[str, ...], scheduler: str
