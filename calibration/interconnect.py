@@ -69,6 +69,16 @@ def protocols() -> tuple[Protocol, ...]:
     )
 
 
+def host_copies(gpu: Gpu) -> tuple[int, int] | None:
+    """Copies between this GPU and its host: (ns to submit one, bytes/s one way).
+
+    None where the catalogue has no source for them.
+    """
+    host = _constants()["host"]
+    bytes_per_s = host["bytes_per_s"].get(gpu.name)
+    return None if bytes_per_s is None else (host["copy_ns"], bytes_per_s)
+
+
 def fabric(gpu: Gpu) -> str:
     """Topology of one node of this GPU."""
     name = _constants()["gpus"][gpu.name]["fabric"]

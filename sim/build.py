@@ -10,6 +10,7 @@ from typing import TypedDict
 from calibration.anchor_file import ANCHOR_SUFFIX, read_anchor
 from calibration.engine_profiles import EngineProfile, engine_profile, profile_names
 from calibration.hardware import Gpu, gpu, gpu_aliases, gpu_names
+from calibration.interconnect import host_copies
 from calibration.kernels.expert_parallel import ExpertParallelLayers
 from calibration.kernels.model_kernels import Deployment, ModelKernels
 from calibration.kernels.roofline_file import roofline_file
@@ -25,6 +26,7 @@ from sim.attention_ranks import AttentionRanks
 from sim.build_pipeline import pipeline_of
 from sim.build_rebalance import fresh_pricer, placed_experts
 from sim.config import Config, check_names
+from sim.config_swap import SWAP
 from sim.energy import PowerModel
 from sim.errors import ConfigError
 from sim.expert_loads import ExpertLoads
@@ -250,7 +252,10 @@ def build_machine(config: Config, profile: EngineProfile | None = None) -> Machi
         ),
         tables=tables.version,
         calibration_sha256=_calibration_hash(
-            kernels.packs, profile, device, f"{skew!r}{placed.sha256 if placed else ''}"
+            kernels.packs,
+            profile,
+            device,
+            f"{skew!r}{placed.sha256 if placed else ''}{_swap_text(config, device)}",
         ),
     )
 
@@ -350,6 +355,11 @@ def _num_blocks(config: Config, device: Gpu, deployment: Deployment) -> int:
             f" of {engine.block_size} tokens"
         )
     return blocks
+
+
+def _swap_text(config: Config, device: Gpu) -> str:
+    """What copies to the host are priced with; empty where none are."""
+    return repr(host_copies(device)) if config.engine.preemption_mode == SWAP else ""
 
 
 def _calibration_hash(

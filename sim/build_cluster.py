@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from calibration.kernels.model_kernels import Deployment
 from sim.build import Machine
+from sim.build_multiplex import shared_gpus
 from sim.build_pools import Machines, alike
+from sim.build_swap import swap_space
 from sim.config import Config
 from sim.config_errors import ConfigKeyError
 from sim.config_pipeline import micro_batches
 from sim.config_pools import PREFILL
 from sim.engine import Engine
 from sim.handover import Disaggregation
+from sim.host_link import swap_pricer
+from sim.multiplex import MultiplexPricer
 from sim.outages import NO_OUTAGES, Outages
 from sim.queues import QUEUES
 from sim.routers import ROUTERS
@@ -18,7 +22,8 @@ from sim.scaling import Scaling
 from sim.schedulers import SCHEDULERS, SchedulerOptions
 from sim.schedulers.pace import Pace
 from sim.shell.cluster import Cluster, Disaggregated
-from sim.step import StepPricer
+from sim.step import DecodePricer, StepPricer
+from sim.swapping import SwappingEngine
 from sim.units import NS_PER_MS, ns_from_s
 from sim.view import EngineLimits
 from sim.what_if import what_if_pricer
@@ -70,6 +75,9 @@ def _alike(
     config: Config, machine: Machine, pricer: StepPricer | None
 ) -> tuple[list[Engine], StepPricer | list[StepPricer]]:
     """Engines of replicas that are alike, and their pricer, or one each."""
+    shared = shared_gpus(config, machine)
+    if shared is not None and isinstance(machine.pricer, DecodePricer):
+        pricer = MultiplexPricer(machine.pricer, shared, machine.power)
     engines = _engines(config, machine, config.parallel.prefill_replicas or 0)
     return engines, _pricers(config, machine, pricer)
 
@@ -91,24 +99,33 @@ def _pooled(machines: Machines) -> tuple[list[Engine], list[StepPricer]]:
 def _engines(config: Config, machine: Machine, prefill: int) -> list[Engine]:
     """Fresh engines, the first of which hand over what they prefilled."""
     limits = _limits(config, machine.deployment)
+    shared = shared_gpus(config, machine)
     closed_form = what_if_pricer(config, machine.pricer, machine.power)
     options = SchedulerOptions(
         limits=limits,
         num_layer_groups=config.engine.num_layer_groups,
         layer_group_rule=config.engine.layer_group_rule,
         pace=Pace(_tbt_target_ns(config), closed_form),
+        clock=shared,
     )
-    return [
-        Engine(
-            SCHEDULERS[config.engine.scheduler](options),
+    swap = swap_space(config, machine)
+
+    def engine(index: int) -> Engine:
+        policy = SCHEDULERS[config.engine.scheduler](options)
+        queue = QUEUES[config.engine.queue]()
+        if swap is not None:
+            blocks = machine.num_blocks
+            return SwappingEngine(policy, limits, blocks, swap.blocks, queue)
+        return Engine(
+            policy,
             limits,
             machine.num_blocks,
-            QUEUES[config.engine.queue](),
+            queue,
             hands_over=index < prefill,
             prefix_caching=config.engine.enable_prefix_caching,
         )
-        for index in range(config.parallel.replicas)
-    ]
+
+    return [engine(index) for index in range(config.parallel.replicas)]
 
 
 def _scaling(config: Config) -> Scaling | None:
@@ -147,7 +164,9 @@ def _pricers(
     """
     fresh = machine.fresh_pricer
     if fresh is None:
-        return what_if_pricer(config, pricer or machine.pricer, machine.power)
+        capped = what_if_pricer(config, pricer or machine.pricer, machine.power)
+        swap = swap_space(config, machine)
+        return capped if swap is None else swap_pricer(capped, swap.link, machine.power)
     cap_w = config.cluster.power_cap_w
     if cap_w is not None:
         raise ConfigKeyError(

@@ -9,6 +9,7 @@ from sim.build import Machine
 from sim.build_placement import is_placed
 from sim.config import Config
 from sim.config_errors import ConfigKeyError
+from sim.config_multiplex import MULTIPLEXED
 from sim.machine.iteration import IterationKernels
 from sim.machine.layers import GroupGpu, LayerIssue, Overlap
 from sim.machine.pricer import FidelityMeter, KernelPricer, ScheduleCheck
@@ -45,8 +46,15 @@ def check_traceable(config: Config) -> None:
     """Refuse to trace kernels that overlap: a trace draws one after the other.
 
     Raises:
-        ConfigKeyError: If ``engine.overlap`` is not "none", or the replica a pipeline.
+        ConfigKeyError: If ``engine.overlap`` is not "none", the replica a pipeline, or
+            prefill beside decode on SMs of its own.
     """
+    if config.engine.scheduler == MULTIPLEXED:
+        raise ConfigKeyError(
+            "engine.scheduler",
+            MULTIPLEXED,
+            "must be another with --trace, which draws one kernel after the other",
+        )
     stages = config.parallel.pipeline_parallel_size
     if stages > 1:
         raise ConfigKeyError(

@@ -205,6 +205,11 @@ def figure_table(summary: Summary) -> Table:
     hit_rate = summary["prefix_cache_hit_rate"]
     if hit_rate is not None:
         table.add_row("Prefix cache hit rate", _text(hit_rate, 100.0), "%")
+    if "swapped_out" in summary:
+        table.add_row("Swapped to the host", str(summary["swapped_out"]), "requests")
+        moved = summary["swapped_out_bytes"] + summary["swapped_in_bytes"]
+        table.add_row("Copied to it and back", _text(moved, 1e-9), "GB")
+        table.add_row("Waiting for copies", _text(summary["swap_s"], 1.0), "s")
     return table
 
 

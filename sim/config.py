@@ -15,6 +15,8 @@ from pydantic import BaseModel, Field, model_validator
 
 from sim.config_errors import ConfigKeyError, one_of
 from sim.config_fields import Seed
+from sim.config_goals import CostConfig, SloConfig
+from sim.config_multiplex import check_multiplex
 from sim.config_parallel import ParallelConfig
 from sim.config_pipeline import check_pipeline, most_replicas
 from sim.config_pools import PoolsConfig, check_pools
@@ -23,13 +25,12 @@ from sim.config_sections import (
     DYNAMIC_CHUNKED,
     CalibrationConfig,
     ClusterConfig,
-    CostConfig,
     EngineConfig,
     ModelConfig,
     MoeConfig,
     Section,
-    SloConfig,
 )
+from sim.config_swap import check_swap
 from sim.config_workload import WorkloadConfig
 
 
@@ -57,6 +58,8 @@ class Config(Section):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         check_pipeline(self.parallel, self.engine)
+        check_multiplex(self.parallel, self.engine, self.moe)
+        check_swap(self.parallel, self.engine, self.moe)
         if self.pools:
             check_pools(self.pools, self.parallel, self.cluster, self.engine)
         else:  # a pool is checked on its own, by sim.pools

@@ -63,6 +63,8 @@ CacheTokens = Annotated[int, Field(ge=1, le=10**12)]
 Requests = Annotated[int, Field(ge=1, le=10_000_000)]
 Scale = Annotated[float, Field(gt=0, le=100)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
+# of the SMs of a GPU, of which it has about a hundred
+Share = Annotated[float, Field(ge=0.01, le=0.99)]
 RangeRatio = Annotated[float, Field(ge=0, lt=1)]
 # a normal deviate of a double stays below 9, and exp(10 * 9) far inside a double
 Sigma = Annotated[float, Field(ge=0, le=10)]
@@ -73,6 +75,7 @@ Turns = Annotated[float, Field(ge=1, le=1000)]
 StartupSeconds = Annotated[float, Field(ge=0, le=1e6)]
 ThinkSeconds = Annotated[float, Field(ge=0, le=1e6)]
 Burstiness = Annotated[float, Field(ge=1e-3, le=1e6)]
+Gibibytes = Annotated[float, Field(gt=0, le=1e6)]
 Watts = Annotated[float, Field(gt=0, le=1e5)]
 Usd = Annotated[float, Field(ge=0, le=1e6)]
 Name = Annotated[

@@ -21,6 +21,7 @@ from sim.config_fields import (
     Tokens,
     Usd,
 )
+from sim.config_multiplex import MULTIPLEXED
 from sim.config_parallel import ParallelConfig
 from sim.config_sections import ClusterConfig, EngineConfig, Section
 
@@ -203,12 +204,25 @@ def check_pools(
         ("cluster.outages", cluster.outages, (None,)),
         ("cluster.mtbf_s", cluster.mtbf_s, (None,)),
         ("engine.fidelity", engine.fidelity, ("iteration",)),
+        ("engine.preemption_mode", engine.preemption_mode, ("recompute",)),
     )
     for key, value, allowed in rules:
         if value not in allowed:
             given = dict.fromkeys(allowed)
             words = " or ".join("none" if v is None else f"{v}" for v in given)
             raise ConfigKeyError(key, value, f"must be {words} with [{POOLS}]")
+    _check_schedulers(items, engine)
+
+
+def _check_schedulers(
+    items: tuple[tuple[str, PoolConfig], ...], engine: EngineConfig
+) -> None:
+    """SMs that prefill and decode share are those of replicas that are alike."""
+    chosen = {f"{POOLS}.{name}.scheduler": pool.scheduler for name, pool in items}
+    for key, scheduler in {**chosen, "engine.scheduler": engine.scheduler}.items():
+        if scheduler == MULTIPLEXED:
+            words = f"must be another than {MULTIPLEXED} with [{POOLS}]"
+            raise ConfigKeyError(key, scheduler, words)
 
 
 def _check_roles(items: tuple[tuple[str, PoolConfig], ...]) -> None:

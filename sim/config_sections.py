@@ -17,15 +17,16 @@ from sim.config_fields import (
     Extra,
     Fraction,
     Gain,
+    Gibibytes,
     MicroBatches,
     Milliseconds,
     Name,
     OrNone,
     Scale,
     Seconds,
+    Share,
     Sigma,
     Tokens,
-    Usd,
     Watts,
 )
 
@@ -35,6 +36,8 @@ DYNAMIC_CHUNKED: Final = "dynamic-chunked-prefill"
 # code and paper (arXiv, Qwen3-30B-A3B on 2 x H100: C = 512 against B = 8192).
 CHUNK_TOKENS: Final = 512
 BATCH_TOKENS: Final = 8192
+# Default of vLLM's --swap-space.
+SWAP_SPACE_GIB: Final = 4.0
 
 
 class Section(BaseModel):
@@ -153,6 +156,11 @@ class EngineConfig(Section):
         description="layered-prefill, hybrid-prefill: groups from the batch's prompt "
         "tokens, by the published code's table or the paper's ceil(tokens / 512).",
     )
+    prefill_sm_share: Share = Field(
+        default=0.5,
+        description="What-if, unvalidated, multiplexed-prefill: share of the SMs that "
+        "prefill while requests decode on the others.",
+    )
     max_num_seqs: Count = Field(
         default=256, description="The most requests in one iteration."
     )
@@ -168,6 +176,16 @@ class EngineConfig(Section):
         default=None,
         description="KV capacity of a replica in tokens, as an engine's log prints "
         "it; none derives it from gpu_memory_utilization.",
+    )
+    preemption_mode: Literal["recompute", "swap"] = Field(
+        default="recompute",
+        description="What becomes of a preempted request's KV blocks: computed again, "
+        "or copied to host memory and back.",
+    )
+    swap_space: Annotated[Gibibytes | None, OrNone] = Field(
+        default=None,
+        description="Host memory for KV blocks under preemption_mode swap, GiB per "
+        f"GPU; none is vLLM's {SWAP_SPACE_GIB:g}.",
     )
     kv_cache_dtype: Literal["auto", "fp8"] = Field(
         default="auto", description="Type of the KV cache; auto is the model's."
@@ -296,33 +314,4 @@ class CalibrationConfig(Section):
         default=None,
         description="Folder of kernel tables written by servescope calibrate import, "
         "relative to the configuration file; none is the shipped set.",
-    )
-
-
-class SloConfig(Section):
-    """What a good request is: it meets every limit that is set.
-
-    The defaults are the limits of the layered-prefill paper's evaluation for
-    Qwen3-30B-A3B on H100 under arXiv summarisation.
-    """
-
-    ttft_ms: Annotated[Milliseconds | None, OrNone] = Field(
-        default=10_000.0, description="Time to first token, ms; none sets no limit."
-    )
-    tpot_ms: Annotated[Milliseconds | None, OrNone] = Field(
-        default=None, description="Mean time per output token, ms."
-    )
-    itl_ms: Annotated[Milliseconds | None, OrNone] = Field(
-        default=125.0, description="Every gap between output tokens, ms."
-    )
-    e2el_ms: Annotated[Milliseconds | None, OrNone] = Field(
-        default=None, description="End-to-end latency, ms."
-    )
-
-
-class CostConfig(Section):
-    """What it costs."""
-
-    usd_per_gpu_hour: Usd = Field(
-        default=2.5, description="Price of one GPU for one hour, US dollars."
     )

@@ -7,7 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class EngineState:
-    """What an engine says of itself: requests by queue, and KV blocks held."""
+    """What an engine says of itself: requests by queue, and KV blocks held.
+
+    ``used_blocks`` are on the GPUs; ``host_blocks`` are those of waiting requests whose
+    KV cache is in host memory.
+    """
 
     waiting: int
     prefilling: int
@@ -15,6 +19,7 @@ class EngineState:
     used_blocks: int
     parked: int = 0
     incoming: int = 0
+    host_blocks: int = 0
 
     @property
     def running(self) -> int:

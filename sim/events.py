@@ -17,6 +17,7 @@ from sim.plan import StepPlan
 from sim.queues.fcfs import FirstComeFirstServed
 from sim.request import Request, RequestRecord
 from sim.step import StepCost
+from sim.swapping import SwappingEngine
 from sim.transfer_events import (
     Offered,
     PartSent,
@@ -33,7 +34,8 @@ class ReplicaSetup:
     """What a replica promises; see :class:`~sim.view.Scheduler`.
 
     ``work_conserving`` is of the head of a queue in order of arrival: under another
-    discipline nothing is promised.
+    discipline nothing is promised. ``host_blocks`` is the size of the host pool that
+    preempted requests' KV blocks go to, 0 if they are recomputed.
     """
 
     limits: EngineLimits
@@ -42,6 +44,7 @@ class ReplicaSetup:
     work_conserving: bool
     hands_over: bool = False
     prefix_caching: bool = False
+    host_blocks: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +110,11 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class IterationStarted:
-    """A replica begins ``plan``: victims are out, blocks reserved, prompts admitted."""
+    """A replica begins ``plan``: victims are out, blocks reserved, prompts admitted.
+
+    Who comes back from the host first, and which victims go there, a
+    :class:`~sim.plan.SwapPlan` says.
+    """
 
     time_ns: int
     replica: int
@@ -307,6 +314,9 @@ def engine_state(engine: Engine) -> EngineState:
         engine.num_blocks - engine.free_blocks,
         len(engine.parked),
         len(engine.intake.incoming),
+        engine.host_blocks - engine.free_host_blocks
+        if isinstance(engine, SwappingEngine)
+        else 0,
     )
 
 
@@ -320,4 +330,5 @@ def replica_setup(engine: Engine) -> ReplicaSetup:
         scheduler.work_conserving and isinstance(engine.waiting, FirstComeFirstServed),
         engine.hands_over,
         engine.cache is not None,
+        engine.host_blocks if isinstance(engine, SwappingEngine) else 0,
     )

@@ -48,3 +48,22 @@ class StepPlan:
 
     spans: tuple[LayerSpan, ...]
     preempted: tuple[int, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class SwapPlan(StepPlan):
+    """A plan that begins with copies of KV blocks between GPU and host memory.
+
+    Attributes:
+        swapped_in: Requests whose KV blocks come back, in order; they decode in the
+            spans like everybody else.
+        swapped_out: Those of ``preempted`` whose KV blocks go to the host; the others
+            lose theirs.
+        blocks_in: KV blocks that come back.
+        blocks_out: KV blocks that go.
+    """
+
+    swapped_in: tuple[int, ...] = ()
+    swapped_out: tuple[int, ...] = ()
+    blocks_in: int = 0
+    blocks_out: int = 0

@@ -26,6 +26,7 @@ _DENSE: Final = tuple(
     field.name for field in fields(RequestRecord) if field.type in ("int", "int | None")
 )
 """Fields every request has a number for; the others hardly ever differ from blank."""
+_RUN: Final = len(fields(TokenRun))
 _SPARSE: Final = tuple(
     field.name
     for field in fields(RequestRecord)
@@ -88,10 +89,10 @@ class RecordTable(Sequence[RequestRecord]):
             value = getattr(record, name)
             if value != getattr(_BLANK, name):
                 odd[position] = value
-        self._first_run[position] = len(self._runs) // 3
+        self._first_run[position] = len(self._runs) // _RUN
         self._num_runs[position] = len(record.runs)
         for run in record.runs:
-            self._runs.extend((run.first_ns, run.start, run.stop))
+            self._runs.extend((run.first_ns, run.start, run.stop, run.resumed))
 
     def __len__(self) -> int:
         """Requests of the workload."""
@@ -134,8 +135,11 @@ class RecordTable(Sequence[RequestRecord]):
     def runs(self, position: int) -> list[TokenRun]:
         """Token times of a closed record."""
         first = self._first_run[position]
-        flat = self._runs[3 * first : 3 * (first + self._num_runs[position])]
-        return [TokenRun(*flat[k : k + 3]) for k in range(0, len(flat), 3)]
+        flat = self._runs[_RUN * first : _RUN * (first + self._num_runs[position])]
+        return [
+            TokenRun(flat[k], flat[k + 1], flat[k + 2], bool(flat[k + 3]))
+            for k in range(0, len(flat), _RUN)
+        ]
 
     def column(self, name: str) -> Int64:
         """An integer field of every request; where it is None the value is undefined.

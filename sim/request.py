@@ -38,12 +38,20 @@ class TokenRun:
     """Token times of one uninterrupted run, as a slice of its replica's iterations.
 
     The first token leaves at ``first_ns`` (end of its last prefill iteration); token
-    ``k`` of the rest at ``decode_end_ns[start + k]`` of the replica.
+    ``k`` of the rest at ``decode_end_ns[start + k]`` of the replica. A ``resumed`` run
+    has no prefill, for the KV cache came back from the host: its first token is that of
+    a decode too, ``decode_end_ns[start - 1]``.
     """
 
     first_ns: int
     start: int
     stop: int
+    resumed: bool = False
+
+    @property
+    def decodes(self) -> int:
+        """Decode iterations it was in."""
+        return self.stop - self.start + self.resumed
 
 
 @dataclass(slots=True, kw_only=True)
@@ -60,7 +68,7 @@ class RequestRecord:
         first_token_ns: End of the iteration that emitted its first token (TTFT).
         finish_ns: End of the iteration that emitted its last token.
         output_tokens: Tokens to emit: true length cut at the context limit.
-        preemptions: Times it lost its KV cache and was recomputed.
+        preemptions: Times it lost its KV blocks, to be recomputed or to the host.
         cached_tokens: Prompt tokens that were in the prefix cache when it was first
             admitted, and so were not computed.
         retries: Times a failing replica lost it and the client sent it again. Replicas,

@@ -15,8 +15,10 @@ from reports.placement_files import EXPERTS_FILE, LOADS_FILE
 from reports.trace import TRACE_FILE, TracedRun, trace_document
 from sim.build import Machine
 from sim.build_pools import Machines, alike
+from sim.build_swap import swap_space
 from sim.config import Config
 from sim.config_errors import one_line
+from sim.config_multiplex import MULTIPLEXED
 from sim.config_text import config_toml
 from sim.errors import ConfigError, SimulationError
 from sim.expert_loads import experts_frame, loads_frame
@@ -36,6 +38,7 @@ from sim.request_frame import requests_frame
 from sim.shell.cluster import ClusterRun
 from sim.steps import middle_window, steps_frame
 from sim.summary import Summary, run_summary, slo_of
+from sim.swap_summary import copy_times, swap_summary
 from sim.timeseries import run_end_ns, timeseries_frame
 from sim.units import s_from_ns
 from workloads.workload import Workload
@@ -132,12 +135,14 @@ def run_result(
     machine, each = machines.machine, machines.of_replicas(len(run.logs))
     own = machines.pools[0].pool.config if machines.pools else config
     sample = latency_sample(run.records, [log.decode_end_ns for log in run.logs])
+    swap = swap_space(config, machine)
     result = RunResult(
         config=config,
         summary={
             **run_summary(config, machines, workload, run, sample),
             **fidelity_summary(config, meter),
             **memory_summary(memory_of(own, machine)),
+            **swap_summary(swap, run.swaps),
         },
         recording=recording,
     )
@@ -147,8 +152,10 @@ def run_result(
     if not recording.iterations:
         return result
     attempts = [*run.records, *run.fleet.lost] if run.fleet.lost else run.records
-    parts = [m.parts for m in each]
+    at_once = config.engine.scheduler == MULTIPLEXED
+    parts = [None if at_once else m.parts for m in each]
     detail = (run.logs, attempts, parts, machine.model.num_layers)
+    copies = copy_times(swap, run.swaps)
     result = replace(
         result,
         timeseries=timeseries_frame(
@@ -157,7 +164,7 @@ def run_result(
             [m.num_blocks for m in each],
             run.fleet.off,
         ),
-        steps=steps_frame(*detail, middle_window(run.records)),
+        steps=steps_frame(*detail, middle_window(run.records), copies),
         iterations=_iterations_frame(run.logs),
     )
     if (loads := machine.expert_loads) is not None:
@@ -165,7 +172,7 @@ def run_result(
         result = replace(result, loads=gpus, experts=experts_frame(loads.experts))
     if not trace:
         return result
-    traced = _traced(result, steps_frame(*detail), run)
+    traced = _traced(result, steps_frame(*detail, copies=copies), run)
     return replace(result, trace=trace_document(traced))
 
 

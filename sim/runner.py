@@ -23,6 +23,7 @@ from sim.build_fidelity import (
     kernel_pricer,
 )
 from sim.build_pools import Machines, alike, build_machines
+from sim.build_swap import swap_space
 from sim.checks import run_checker
 from sim.checks.machine import check_schedule
 from sim.checks.results import Finished, check_result
@@ -62,12 +63,14 @@ def prepare(config: Config) -> PreparedRun:
 
     Raises:
         ConfigError: If a name is unknown, the model does not fit, a kernel was not
-            profiled or a trace or file of outages is missing or malformed.
+            profiled, a trace or file of outages is missing or malformed, or the host
+            pool holds no KV block.
     """
     check_registered(config)
     machines = build_machines(config)
     check_machines_memory(config, machines)
     check_fidelity(config, machines.machine)
+    swap_space(config, machines.machine)
     outages_of(config)
     workload, pools = build_workload_of(config), machines if machines.pools else None
     return PreparedRun(config, machines.machine, workload, pools)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -59,6 +59,7 @@ def steps_frame(
     parts: Sequence[StepParts | None] | StepParts | None,
     num_layers: int,
     window: Window | None = None,
+    copies: Sequence[Mapping[int, int]] = (),
 ) -> pd.DataFrame:
     """Layer spans of iterations with their kernel times.
 
@@ -66,9 +67,13 @@ def steps_frame(
         logs: Iterations of each replica.
         records: Requests of the run, and attempts that failures ended.
         parts: Splits an iteration into kernels, of all replicas or of each; None where
-            no pure split exists (experts that move), which gives no rows.
+            no pure split exists (experts that move, phases that run at once), which
+            gives no rows.
         num_layers: Layers of the model.
         window: Only iterations that start in it; None for all.
+        copies: Of each replica, by start of the iteration, the time (ns) in which it
+            waits for KV blocks from or to the host, part of ``host_ns``; empty where
+            none are copied.
 
     Returns:
         One row per span, in order of time within a replica, under ``STEP_COLUMNS``:
@@ -90,6 +95,7 @@ def steps_frame(
             own,
             num_layers,
             window,
+            copies[replica] if copies else {},
         )
     ]
     return pd.DataFrame(rows, columns=list(STEP_COLUMNS))
@@ -112,9 +118,10 @@ def _contexts(log: IterationLog, records: Iterable[RequestRecord]) -> Int64:
         stored = record.request.prompt_tokens
         for run in record.runs:
             offset = stored - run.start + 1
-            members[run.start] += 1
+            start = run.stop - run.decodes
+            members[start] += 1
             members[run.stop] -= 1
-            offsets[run.start] += offset
+            offsets[start] += offset
             offsets[run.stop] -= offset
             stored += 1 + run.stop - run.start
     contexts = np.cumsum(offsets) + np.cumsum(members) * np.arange(ticks)
@@ -128,6 +135,7 @@ def _replica_rows(
     parts: StepParts,
     num_layers: int,
     window: Window | None,
+    copies: Mapping[int, int],
 ) -> Iterator[tuple[int, ...]]:
     first, last = 0, len(log)
     if window is not None:
@@ -144,6 +152,8 @@ def _replica_rows(
         decoding = log.decoding[index]
         context = int(contexts[tick]) if decodes else 0
         spans, step = parts.split(plan, decoding, context)
+        if copies:
+            step["host"] += copies.get(log.start_ns[index], 0)
         for place, (span, kernels) in enumerate(zip(plan.spans, spans, strict=True)):
             times = kernels | (step if place == 0 else {})
             yield (

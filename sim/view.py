@@ -16,13 +16,15 @@ class QueuedRequest:
 
     ``tokens`` must be prefilled before its next token: the prompt, plus whatever it
     had generated when it was preempted (``resumed`` is true then). ``client`` is who
-    sent it.
+    sent it. A ``swapped`` one is not prefilled: its KV blocks are on the host, and the
+    engine brings them back before it plans; until then nobody overtakes it.
     """
 
     id: int
     tokens: int
     resumed: bool = False
     client: int = 0
+    swapped: bool = False
 
 
 class Queued(Protocol):

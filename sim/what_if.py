@@ -9,6 +9,7 @@ from calibration.hardware import Gpu
 from calibration.model_shape import ModelShape
 from sim.config import Config
 from sim.config_errors import ConfigKeyError
+from sim.config_multiplex import MULTIPLEXED
 from sim.energy import PowerModel
 from sim.step import StepPricer
 from sim.throttle import ThrottledPricer
@@ -21,22 +22,27 @@ _MOVES: Final = {
     "cluster.flops_scale": _PRICED_BY_ROOFLINE,
     "cluster.link_bandwidth_scale": ("all_reduce", "gather"),
     "cluster.hbm_capacity_scale": (),
+    "engine.prefill_sm_share": _PRICED_BY_ROOFLINE,
     "cluster.power_cap_w": (*_PRICED_BY_ROOFLINE, "elementwise", "all_reduce"),
     "model.num_experts": ("experts", "linear"),
     "model.top_k": ("experts",),
 }
 
+_NOT_PROFILED: Final = ("engine.prefill_sm_share", "cluster.power_cap_w")
+
 
 def turned_knobs(config: Config) -> dict[str, object]:
     """Values by key of the what-if knobs that are not at their default."""
     values = {key: _value(config, key) for key in _MOVES}
+    if config.engine.scheduler != MULTIPLEXED:
+        del values["engine.prefill_sm_share"]
     return {key: v for key, v in values.items() if v is not None and v != 1.0}
 
 
 def what_if_text(config: Config) -> str:
     """The knobs, such as "cluster.hbm_bandwidth_scale = 1.5"; empty without any."""
     return "; ".join(
-        f"{key} = {value}" + (f" {UNVALIDATED}" if key.endswith("cap_w") else "")
+        f"{key} = {value}" + (f" {UNVALIDATED}" if key in _NOT_PROFILED else "")
         for key, value in turned_knobs(config).items()
     )
 

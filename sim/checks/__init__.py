@@ -28,6 +28,7 @@ from sim.checks.requests import (
     ClientConcurrency,
     RequestConservation,
 )
+from sim.checks.swaps import SwapConservation
 from sim.checks.tokens import LayersOnce, OutputExactness, TokenConservation
 from sim.checks.transfers import TransferConservation
 
@@ -46,6 +47,7 @@ CHECKS: tuple[type[Check], ...] = (
     RequestConservation,
     KvConservation,
     KvSufficiency,
+    SwapConservation,
     StepCosts,
     Causality,
     TokenConservation,

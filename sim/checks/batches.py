@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sim.checks.book import Book
 from sim.checks.check import Check
+from sim.checks.ledger import Phase
 from sim.events import (
     IterationsEnded,
     IterationStarted,
@@ -185,6 +186,8 @@ class WorkConservation(Check):
         if not replica.setup.work_conserving or not replica.waiting:
             return
         head, limits = self.book.entries[replica.waiting[0]], replica.setup.limits
+        if head.phase is Phase.SWAPPED:
+            return  # held by swap-conservation
         decodes = len(replica.decoding)
         tokens = head.goal + decodes + (0 if plan is None else _entering(plan))
         free = replica.setup.num_blocks - replica.used_blocks

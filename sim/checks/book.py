@@ -22,7 +22,7 @@ from sim.events import (
     Stalled,
     Stranded,
 )
-from sim.plan import StepPlan
+from sim.plan import StepPlan, SwapPlan
 from sim.request import Request
 from sim.transfer_events import (
     Offered,
@@ -174,8 +174,17 @@ class Book:
         self.under_way[event.replica] = event
         replica, plan = self.replicas[event.replica], event.plan
         self._join_arrived(event)
+        outward: tuple[int, ...] = ()
+        if isinstance(plan, SwapPlan):
+            outward = plan.swapped_out
+            for request_id in plan.swapped_in:
+                self._swap_in(replica, self._here(request_id, event), event.time_ns)
         for request_id in plan.preempted:
-            self._preempt(replica, self._here(request_id, event), event.time_ns)
+            entry = self._here(request_id, event)
+            if request_id in outward:
+                self._swap_out(replica, entry, event.time_ns)
+            else:
+                self._preempt(replica, entry, event.time_ns)
         for chunk in plan.spans[0].prefill:
             entry = self._here(chunk.request_id, event)
             if entry.phase is not Phase.PREFILLING:
@@ -199,6 +208,20 @@ class Book:
         entry.preemptions += 1
         entry.goal = entry.request.prompt_tokens + entry.emitted
         entry.computed = entry.cached = 0
+
+    def _swap_out(self, replica: ReplicaBook, entry: Entry, time_ns: int) -> None:
+        entry.move(Phase.SWAPPED, time_ns)
+        replica.leave(entry)
+        replica.swap_out(entry, time_ns)
+        replica.waiting.appendleft(entry.request.id)
+        entry.preemptions += 1
+        # The last token was emitted and is not stored yet.
+        entry.goal = entry.request.prompt_tokens + entry.emitted - 1
+
+    def _swap_in(self, replica: ReplicaBook, entry: Entry, time_ns: int) -> None:
+        entry.move(Phase.DECODING, time_ns)
+        replica.waiting.remove(entry.request.id)
+        replica.swap_in(entry, time_ns)
 
     def _admit(
         self, replica: ReplicaBook, entry: Entry, cached: int, time_ns: int

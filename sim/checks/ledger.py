@@ -33,6 +33,7 @@ class Phase(StrEnum):
     MOVING = "moving"
     ARRIVED = "arrived"
     DECODING = "decoding"
+    SWAPPED = "swapped"
     FINISHED = "finished"
     REJECTED = "rejected"
     LOST = "lost"
@@ -52,14 +53,19 @@ TRANSITIONS: Mapping[Phase, tuple[Phase, ...]] = MappingProxyType(
         Phase.PARKED: (Phase.MOVING,),
         Phase.MOVING: (Phase.ARRIVED,),
         Phase.ARRIVED: (Phase.DECODING,),
-        Phase.DECODING: (Phase.WAITING, Phase.FINISHED, Phase.LOST),
+        Phase.DECODING: (
+            *(Phase.WAITING, Phase.SWAPPED),
+            *(Phase.FINISHED, Phase.LOST),
+        ),
+        Phase.SWAPPED: (Phase.DECODING, Phase.LOST),
         Phase.LOST: (Phase.STRANDED,),
         Phase.STRANDED: (Phase.SENT,),
         Phase.FINISHED: (),
         Phase.REJECTED: (),
     }
 )
-"""What may follow what; from decoding back to waiting is preemption, and from parked to
+"""What may follow what; from decoding back to waiting is preemption, where swapped is
+waiting with the KV cache on the host, and from parked to
 arrived the KV cache goes from one replica to another. Whoever is lost with a replica,
 or finds none that takes requests, is stranded at the client until it is sent."""
 
@@ -104,6 +110,11 @@ class Entry:
         target_ns: When the target took it.
         pulled: Whether the target has done so before its prefill has ended.
         withdrawn: Whether it ended where it was prefilled, after it was offered.
+        resumed: Whether its current run began with its KV cache coming back.
+        resumes: Times it came back, of all attempts.
+        host_blocks: KV blocks held on the host.
+        swapped_out: KV blocks copied to the host so far.
+        swapped_in: KV blocks copied back so far.
     """
 
     request: Request
@@ -141,6 +152,11 @@ class Entry:
     target_ns: int = 0
     pulled: bool = False
     withdrawn: bool = False
+    resumed: bool = False
+    resumes: int = 0
+    host_blocks: int = 0
+    swapped_out: int = 0
+    swapped_in: int = 0
 
     def move(self, phase: Phase, time_ns: int) -> None:
         """Enter a phase.
@@ -157,7 +173,7 @@ class Entry:
                 self.request.id,
                 self.replica if self.replica >= 0 else None,
             )
-        if self.phase is Phase.WAITING:
+        if self.phase in (Phase.WAITING, Phase.SWAPPED):
             waited_ns = self.waits_ns.get(self.replica, 0)
             self.waits_ns[self.replica] = waited_ns + time_ns - self.since_ns
         self.phase, self.since_ns = phase, time_ns
@@ -165,7 +181,7 @@ class Entry:
     @property
     def runs_begun(self) -> int:
         """Tells its runs apart, of all attempts."""
-        return self.preemptions + self.retries
+        return self.preemptions + self.resumes + self.retries
 
     def stay(self, time_ns: int) -> None:
         """Count its time in the replica it leaves now."""
@@ -178,6 +194,7 @@ class Entry:
         self.goal = self.request.prompt_tokens
         self.computed = self.cached = self.cached_first = self.skipped = 0
         self.emitted, self.runs, self.replica = 0, [], -1
+        self.swapped_out = self.swapped_in = 0
         self.first_scheduled_ns = self.first_token_ns = None
 
 
@@ -199,6 +216,7 @@ class ReplicaBook:
         skipped_tokens: Tokens that admissions found in the prefix cache, but for
             attempts that were lost.
         lost_rows: Decode rows of attempts that were lost.
+        host_blocks: KV blocks of its requests in host memory.
     """
 
     def __init__(self, setup: ReplicaSetup) -> None:
@@ -214,6 +232,7 @@ class ReplicaBook:
         self.block_ns = 0
         self.skipped_tokens = 0
         self.lost_rows = 0
+        self.host_blocks = 0
         self._sharers: Counter[int] = Counter()  # requests that hold a block, by key
         self._growing: dict[int, list[_Due]] = {}
         self._stopping: dict[int, list[_Due]] = {}
@@ -291,8 +310,31 @@ class ReplicaBook:
     def leave(self, entry: Entry) -> None:
         """Stop decoding after the tokens emitted so far."""
         del self.decoding[entry.request.id]
-        entry.emitted += self.tick - entry.join_tick
-        self.close_run(entry, entry.join_tick)
+        first, tick = entry.join_tick, self.tick
+        entry.emitted += tick - first
+        if not entry.resumed:
+            self.close_run(entry, first)
+        elif tick > first:
+            run = TokenRun(self.ends_ns[first], first + 1, tick, resumed=True)
+            entry.runs.append(run)
+        entry.resumed = False
+
+    def swap_out(self, entry: Entry, time_ns: int) -> None:
+        """Take the KV blocks of a request that has left the batch to the host."""
+        entry.host_blocks = entry.blocks
+        entry.swapped_out += entry.blocks
+        self.host_blocks += entry.blocks
+        self.free_blocks(entry, time_ns)
+
+    def swap_in(self, entry: Entry, time_ns: int) -> None:
+        """Bring its KV blocks back, to decode from the coming iteration on."""
+        blocks, entry.host_blocks = entry.host_blocks, 0
+        entry.swapped_in += blocks
+        self.host_blocks -= blocks
+        self.take_blocks(entry, blocks, time_ns)
+        entry.resumed = True
+        entry.resumes += 1
+        self.join(entry)
 
     def lose(self, entry: Entry, time_ns: int) -> None:
         """Take out a request that is lost, with its blocks."""
@@ -304,7 +346,9 @@ class ReplicaBook:
         else:
             self.waiting.remove(request_id)
         self.free_blocks(entry, time_ns)
-        self.lost_rows += sum(run.stop - run.start for run in entry.runs)
+        self.host_blocks -= entry.host_blocks
+        entry.host_blocks = 0
+        self.lost_rows += sum(run.decodes for run in entry.runs)
         self.skipped_tokens -= entry.skipped
         entry.stay(time_ns)
         entry.move(Phase.LOST, time_ns)

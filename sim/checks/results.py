@@ -128,6 +128,19 @@ def run_totals(done: Finished) -> None:
         "energy_j": math.fsum(iterations["energy_j"].tolist()) + idle_j,
         "hbm_bytes": sum(summary[f"{kind}_bytes"] for kind in kinds),
     }
+    if done.run.swaps:
+        moved = {
+            way: sum(sum(getattr(log, f"blocks_{way}")) for log in done.run.swaps)
+            for way in ("out", "in")
+        }
+        # What a failing replica's host held does not come back.
+        if not 0 <= moved["out"] - moved["in"] <= moved["out"] * summary["retries"]:
+            raise InvariantError(
+                "run-totals", f"KV blocks to and from the host: {moved}"
+            )
+        expected["swapped_in_bytes"] = (
+            summary["swapped_out_bytes"] * moved["in"] // max(moved["out"], 1)
+        )
     for name, value in expected.items():
         _same("run-totals", name, summary, value)
     if done.machines.pools:

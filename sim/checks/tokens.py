@@ -159,11 +159,11 @@ class TokenConservation(Check):
                 where = record.prefill_replica if moved else record.replica
                 for run in record.runs:
                     # its first prompt ran where it was prefilled, all else where it is
-                    if where == replica:
+                    if where == replica and not run.resumed:
                         prompts += record.request.prompt_tokens + emitted
                     where = record.replica
                     if where == replica:
-                        outputs += run.stop - run.start
+                        outputs += run.decodes
                     emitted += 1 + run.stop - run.start
             prompts -= self.book.replicas[replica].skipped_tokens
             outputs += self.book.replicas[replica].lost_rows

@@ -12,6 +12,7 @@ from sim.schedulers.dynamic_chunked import DynamicChunkedPrefill
 from sim.schedulers.hybrid import HybridPrefill
 from sim.schedulers.layer_groups import GROUP_RULES
 from sim.schedulers.layered_prefill import LayeredPrefill
+from sim.schedulers.multiplexed_prefill import MultiplexedPrefill, PhaseClock
 from sim.schedulers.pace import Pace
 from sim.schedulers.whole_prompt import Orca, Static
 from sim.view import EngineLimits, Scheduler
@@ -26,12 +27,14 @@ class SchedulerOptions:
         num_layer_groups: Most layer groups (layered prefill, hybrid).
         layer_group_rule: Key of ``GROUP_RULES`` (layered prefill, hybrid).
         pace: Target of an iteration (adaptive layered, dynamic chunked prefill).
+        clock: Foretells phases that run at once (multiplexed prefill).
     """
 
     limits: EngineLimits
     num_layer_groups: int = 16
     layer_group_rule: str = "code"
     pace: Pace = field(default_factory=Pace)
+    clock: PhaseClock | None = None
 
     @property
     def groups(self) -> tuple[EngineLimits, int, Callable[[int, int], int]]:
@@ -51,6 +54,9 @@ SCHEDULERS: Mapping[str, Callable[[SchedulerOptions], Scheduler]] = MappingProxy
         ),
         "hybrid-prefill": lambda options: HybridPrefill(*options.groups),
         "layered-prefill": lambda options: LayeredPrefill(*options.groups),
+        "multiplexed-prefill": lambda options: MultiplexedPrefill(
+            options.limits, options.clock
+        ),
         "orca": lambda options: Orca(options.limits),
         "static": lambda options: Static(options.limits),
     }
@@ -58,6 +64,11 @@ SCHEDULERS: Mapping[str, Callable[[SchedulerOptions], Scheduler]] = MappingProxy
 """Every scheduler by its configuration name."""
 
 PARKING: frozenset[str] = frozenset(
-    {"adaptive-layered-prefill", "hybrid-prefill", "layered-prefill"}
+    {
+        "adaptive-layered-prefill",
+        "hybrid-prefill",
+        "layered-prefill",
+        "multiplexed-prefill",
+    }
 )
 """Those under which prompts wait between layers from one iteration to the next."""

@@ -16,8 +16,9 @@ def admissible(
 
     Each comes with all of its prompt that is to be computed, as one chunk. KV blocks
     are taken for the whole prompt at once. Head-of-line blocking: the first request
-    that does not fit ends it. Nothing is admitted in a step that preempts, so the
-    victims, which wait in front, are not overtaken.
+    that does not fit ends it, and so does one that waits for its KV blocks on the host.
+    Nothing is admitted in a step that preempts, so the victims, which wait in front,
+    are not overtaken.
     """
     if room.preempted:
         return
@@ -29,6 +30,8 @@ def admissible(
         cached, blocks = fit(queued)
         free -= blocks
         if slots <= 0 or free < 0:
+            return
+        if queued.swapped:
             return
         slots -= 1
         yield queued, PrefillChunk(queued.id, cached, queued.tokens - cached)

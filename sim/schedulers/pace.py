@@ -40,13 +40,21 @@ class Pace:
             cost = pricer.price(plan(n), room.num_decoding, room.context_tokens)
             return cost.duration_ns <= target_ns
 
-        if most <= 1 or keeps(most):
-            return most
-        low, high = 1, most  # low is taken even if it is too long, high is too long
-        while high - low > 1:
-            middle = (low + high) // 2
-            if keeps(middle):
-                low = middle
-            else:
-                high = middle
-        return low
+        return most_kept(most, keeps)
+
+
+def most_kept(most: int, keeps: Callable[[int], bool]) -> int:
+    """The largest ``n`` of 1..``most`` that ``keeps``, which no larger one may again.
+
+    1 if none does.
+    """
+    if most <= 1 or keeps(most):
+        return most
+    low, high = 1, most  # low is taken even if it is too long, high is too long
+    while high - low > 1:
+        middle = (low + high) // 2
+        if keeps(middle):
+            low = middle
+        else:
+            high = middle
+    return low

@@ -40,6 +40,7 @@ from sim.shell.replica import Outlets, Replica
 from sim.shell.scaler import Scaler
 from sim.shell.transfers import Transfers
 from sim.step import StepPricer
+from sim.swapping import SwapLog, SwappingEngine
 from sim.transfer_events import (
     Offered,
     TransferEnded,
@@ -57,12 +58,15 @@ class ClusterRun:
         fleet: What became of the replicas.
         streams: What KV caches did that moved while they were computed; None if none
             could.
+        swaps: Copies of KV blocks to and from the host, one log per replica; empty
+            where preemption recomputes.
     """
 
     records: Sequence[RequestRecord]
     logs: tuple[IterationLog, ...]
     fleet: FleetLog = field(default_factory=FleetLog)
     streams: StreamLog | None = None
+    swaps: tuple[SwapLog, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +201,13 @@ class Cluster:
                 " is too large, or the machine is scaled too low"
             ) from error
         streams = None if self._streams is None else self._streams.log
-        return ClusterRun(records, logs, self._fleet_log(), streams)
+        swaps = self._swap_logs()
+        return ClusterRun(records, logs, self._fleet_log(), streams, swaps)
+
+    def _swap_logs(self) -> tuple[SwapLog, ...]:
+        engines = [replica.engine for replica in self._replicas]
+        swapping = [each for each in engines if isinstance(each, SwappingEngine)]
+        return tuple(engine.swaps for engine in swapping)
 
     def _fleet_log(self) -> FleetLog:
         fleet = self._fleet

@@ -176,7 +176,9 @@ class Replica:
         if end_ns == now_ns:
             return None
         self.engine.begin(run.plan, end_ns)
-        return _Step(begun(end_ns, self.engine), run.costs.at(whole))
+        # Whoever has come since this iteration began was not waiting then.
+        at_start = begun(end_ns, self.engine)._replace(waiting=first.waiting)
+        return _Step(at_start, run.costs.at(whole))
 
     def _cut_off(self, step: _Step | None, run: _Run | None = None) -> None:
         """Log part of an iteration, after the whole ones of a run, and tell of it."""

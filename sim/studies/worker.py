@@ -11,7 +11,7 @@ from sim.build import Machine, build_machine, build_workload_of, check_registere
 from sim.build_pools import build_machines
 from sim.config import Config
 from sim.config_errors import clip
-from sim.config_sections import CostConfig, SloConfig
+from sim.config_goals import CostConfig, SloConfig
 from sim.config_workload import WorkloadConfig
 from sim.errors import ServescopeError
 from sim.memory import check_machines_memory
@@ -123,6 +123,7 @@ def _machine_config(config: Config) -> Config:
             "max_num_batched_tokens",
             "num_layer_groups",
             "layer_group_rule",
+            "prefill_sm_share",
             "max_num_seqs",
             "fidelity",
             "overlap",

@@ -69,6 +69,15 @@ GOLDEN: dict[str, tuple[str, ...]] = {
         "workload.dataset=sharegpt",
         "workload.request_rate=6.0",
     ),
+    "multiplexed-prefill": (
+        "engine.scheduler=multiplexed-prefill",
+        "engine.prefill_sm_share=0.6",
+    ),
+    "chunked-prefill, swapped to the host": (
+        "engine.scheduler=chunked-prefill",
+        "engine.preemption_mode=swap",
+        *_PRESSED,
+    ),
     "layered-prefill": (),
     "layered-prefill, paper rule, paper engine": (
         "engine.layer_group_rule=paper",

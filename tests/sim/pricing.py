@@ -31,6 +31,7 @@ STALL_FREE_CHUNKERS = (
     "dynamic-chunked-prefill",
     "hybrid-prefill",
     "layered-prefill",
+    "multiplexed-prefill",
 )
 NO_TARGET = Pace()
 CHARGE_DECODES = ("chunked-prefill", "dynamic-chunked-prefill")

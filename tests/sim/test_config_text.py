@@ -156,7 +156,7 @@ def test_the_schema_knows_what_may_be_switched_off() -> None:
     assert optional == {
         *("model.num_experts", "model.top_k", "cluster.power_cap_w"),
         *(f"engine.{name}" for name in ("max_num_batched_tokens", "kv_cache_tokens")),
-        "engine.num_micro_batches",
+        *("engine.num_micro_batches", "engine.swap_space"),
         *("engine.tbt_target_ms", "parallel.prefill_replicas"),
         *(f"cluster.{name}" for name in ("outages", "mtbf_s", "repair_s")),
         *(f"parallel.{name}" for name in ("min_replicas", "startup_s")),

@@ -188,6 +188,11 @@ def test_blocks_of_a_run_are_those_of_its_steps(
 REAL = (
     {"workload.request_rate": 1.5, "workload.num_requests": 12},
     {
+        "engine.scheduler": "multiplexed-prefill",
+        "workload.request_rate": 1.5,
+        "workload.num_requests": 12,
+    },
+    {
         "cluster.gpus_per_node": 4,
         "parallel.tensor_parallel_size": 1,
         "parallel.data_parallel_size": 4,
@@ -239,6 +244,18 @@ REAL = (
         "engine.kv_cache_tokens": 20_000,
         "workload.dataset": "sharegpt",
         "workload.max_concurrency": 30,
+        "workload.num_requests": 60,
+    },
+    {
+        "model.name": "Qwen/Qwen3-8B",
+        "cluster.gpu": "a100_sxm",
+        "cluster.gpus_per_node": 1,
+        "parallel.tensor_parallel_size": 1,
+        "engine.scheduler": "chunked-prefill",
+        "engine.preemption_mode": "swap",
+        "engine.kv_cache_tokens": 17_000,
+        "workload.dataset": "sharegpt",
+        "workload.max_concurrency": 40,
         "workload.num_requests": 60,
     },
     {

@@ -109,8 +109,9 @@ CROWD: dict[str, tuple[int, Chart, list[list[int]]]] = {
 }
 """Token budget, chart and token times."""
 # Without a target for the iteration the paced policies take all they may: whole prompts
-# through all layers, and the whole chunk.
+# through all layers, and the whole chunk. So does multiplexed prefill without a clock.
 CROWD["adaptive-layered-prefill"] = CROWD["orca"]
+CROWD["multiplexed-prefill"] = CROWD["orca"]
 CROWD["dynamic-chunked-prefill"] = CROWD["chunked-prefill"]
 CROWD["hybrid-prefill"] = (
     1000,

@@ -25,7 +25,15 @@ from sim.scaling import Scaling
 from sim.schedulers import SCHEDULERS
 from sim.shell.cluster import Cluster, ClusterRun
 from sim.step_parts import PARTS
-from tests.sim.pricing import QUICK, Scenario, limits, requests, scenarios, scheduler_of
+from tests.sim.pricing import (
+    QUICK,
+    LinearPricer,
+    Scenario,
+    limits,
+    requests,
+    scenarios,
+    scheduler_of,
+)
 from tests.sim.test_disaggregation import tokens_of
 from tests.sim.test_fast_forward import ManyPricer, assert_same
 from workloads.outages import draw_outages
@@ -119,6 +127,22 @@ def test_a_failure_by_hand() -> None:
         (0, 0, 1),
         (2, 0, 0),
     ]
+
+
+def test_an_arrival_in_the_iteration_that_fails_was_not_waiting_when_it_began() -> None:
+    """Decodes of 39 ns from 756 on; one arrives at 1069 in the one until 1107."""
+    case = Scenario(
+        requests((555, 1, 1), (720, 1, 10), (1069, 1, 1)),
+        limits(num_layers=1, max_num_seqs=1, max_model_len=11, block_size=1),
+        num_blocks=11,
+        pricer=LinearPricer(base_ns=36, row_ns=3, token_layer_ns=0),
+    )
+    away = outages(1, (0, "failure", 1100, 1600))
+    fast, slow = (suffered("orca", case, away, fast=f) for f in (True, False))
+    assert_same(fast, slow)
+    log = fast.logs[0]
+    lost = list(log.end_ns).index(1100)
+    assert (log.start_ns[lost], log.waiting[lost]) == (1068, 0)
 
 
 def test_a_drain_by_hand() -> None:

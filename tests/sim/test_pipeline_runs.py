@@ -21,6 +21,7 @@ from sim.cli import app
 from sim.config import Config
 from sim.config_errors import ConfigKeyError
 from sim.config_file import load_config
+from sim.config_multiplex import MULTIPLEXED
 from sim.errors import ConfigError
 from sim.memory import memory_of
 from sim.plan import LayerSpan, StepPlan
@@ -43,7 +44,7 @@ def config(*settings: dict[str, Any]) -> Config:
     return load_config(None, (), merged)
 
 
-@pytest.mark.parametrize("scheduler", sorted(SCHEDULERS))
+@pytest.mark.parametrize("scheduler", sorted({*SCHEDULERS} - {MULTIPLEXED}))
 def test_every_scheduler_serves_on_a_pipeline(scheduler: str) -> None:
     """Under all laws of ``sim.checks``; KV blocks scarce, so some are evicted."""
     settings = {"engine.scheduler": scheduler, "engine.kv_cache_tokens": 40_000}

@@ -462,6 +462,14 @@ REFUSED = {
         ),
         "parallel.pipeline_parallel_size = 2: must be 1 with [pools]",
     ),
+    "a host pool": (
+        ("pools.a.replicas=1", "engine.preemption_mode=swap"),
+        'engine.preemption_mode = "swap": must be recompute with [pools]',
+    ),
+    "SMs that phases share": (
+        ("pools.a.replicas=1", "pools.a.scheduler=multiplexed-prefill"),
+        "must be another than multiplexed-prefill with [pools]",
+    ),
     "too much KV cache": (
         ("pools.a.kv_cache_tokens=99999999",),
         "pools.a.kv_cache_tokens = 99999999: must be <=",

@@ -17,6 +17,7 @@ from sim.build_fidelity import kernel_pricer
 from sim.checks.machine import check_schedule
 from sim.cli import app
 from sim.config_file import load_config
+from sim.config_multiplex import MULTIPLEXED
 from sim.errors import ConfigError
 from sim.machine.batch import Batch
 from sim.machine.pricer import FidelityMeter, KernelPricer
@@ -70,7 +71,7 @@ def _gaps(machine: Machine) -> HostTimes:
 def _runs() -> Iterator[Any]:
     """Every model under every policy; a third of them in the normal suite."""
     for i, (model, settings) in enumerate(MODELS.items()):
-        for k, scheduler in enumerate(sorted(SCHEDULERS)):
+        for k, scheduler in enumerate(sorted({*SCHEDULERS} - {MULTIPLEXED})):
             marks = [pytest.mark.long] if (i + k) % 3 else []
             name = f"{model}-{scheduler}"
             yield pytest.param(settings, scheduler, marks=marks, id=name)
