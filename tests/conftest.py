@@ -25,6 +25,25 @@ from sim.shell.cluster import Cluster, ClusterRun
 from tests.cases import LONG_FLOOR, counted, load_profile, passed_cases
 from tests.floor import complaint
 
+UNTRACED = (
+    *("tests/docs", "tests/golden", "tests/reports", "tests/sim/checks/test_knowledge"),
+    *("tests/sim/machine/test_fidelity", "tests/sim/studies/test_sweep"),
+    *("tests/sim/test_conformance", "tests/sim/test_disaggregation"),
+    *("tests/sim/test_explore", "tests/sim/test_fast_forward"),
+    *("tests/sim/test_kv_streams", "tests/sim/test_metamorphic"),
+    *("tests/sim/test_policies", "tests/sim/test_pools", "tests/sim/test_prefix_cache"),
+    *(
+        "tests/sim/test_queue_means",
+        "tests/sim/test_queues",
+        "tests/sim/test_saturation",
+    ),
+    *("tests/sim/test_scaling", "tests/sim/test_sessions", "tests/sim/test_slow_twin"),
+    *("tests/sim/test_steps", "tests/sim/test_swapping", "tests/sim/test_theory"),
+)
+"""Long simulations that --cov does not trace, which would double their time.
+
+What they run is covered by the tests beside the code; the report says if it is not.
+"""
 SAY = "say"
 """``record_property(SAY, line)`` in a test prints the line, from a worker too."""
 _CASES = "property_cases"
@@ -58,6 +77,8 @@ def pytest_collection_modifyitems(
     if wrong is not None:
         raise pytest.UsageError(wrong)
     for item in items:
+        if item.nodeid.startswith(UNTRACED):
+            item.add_marker(pytest.mark.no_cover)
         test = getattr(item, "obj", None)
         if not hypothesis.is_hypothesis_test(test):
             continue

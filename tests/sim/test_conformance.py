@@ -26,9 +26,6 @@ from tests.sim.pricing import (
     serve,
 )
 
-# Long simulations, untraced under --cov: other tests cover what they run.
-pytestmark = pytest.mark.no_cover
-
 every_scheduler = pytest.mark.parametrize("name", sorted(SCHEDULERS))
 
 

@@ -37,9 +37,6 @@ from tests.sim.pricing import (
 )
 from tests.sim.test_fast_forward import ManyPricer, assert_same
 
-# Long simulations, untraced under --cov: other tests cover what they run.
-pytestmark = pytest.mark.no_cover
-
 # A transfer takes 50 ns + 1 per token inside a node of two replicas, 10 across.
 LINKS = KvLinks(
     latency_ns=50,

@@ -44,9 +44,6 @@ from tests.sim.pricing import (
     scheduler_of,
 )
 
-# Long simulations, untraced under --cov: other tests cover what they run.
-pytestmark = pytest.mark.no_cover
-
 
 @dataclass(frozen=True)
 class ManyPricer(LinearPricer):

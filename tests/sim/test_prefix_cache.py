@@ -26,9 +26,6 @@ from tests.sim.pricing import (
 from tests.sim.test_disaggregation import disaggregated
 from tests.sim.test_fast_forward import assert_same, run
 
-# Long simulations, untraced under --cov: other tests cover what they run.
-pytestmark = pytest.mark.no_cover
-
 Tokens = tuple[object, ...]
 PATHS = st.lists(st.tuples(st.integers(0, 1), st.integers(1, 7)), max_size=6)
 

@@ -20,9 +20,6 @@ from tests.sim.theory import (
     simulate,
 )
 
-# Long simulations, untraced under --cov: other tests cover what they run.
-pytestmark = pytest.mark.no_cover
-
 
 @dataclass(frozen=True)
 class Line:

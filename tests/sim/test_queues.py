@@ -20,9 +20,6 @@ from sim.view import QueuedRequest
 from tests.sim.pricing import QUICK, Scenario, limits, requests, scenarios, serve
 from tests.sim.test_fast_forward import assert_same, run
 
-# Long simulations, untraced under --cov: other tests cover what they run.
-pytestmark = pytest.mark.no_cover
-
 every_scheduler = pytest.mark.parametrize("name", sorted(SCHEDULERS))
 every_queue = pytest.mark.parametrize("queue", sorted(QUEUES))
 

@@ -12,9 +12,6 @@ from tests.cases import cases
 from tests.sim.pricing import LinearPricer, Scenario, limits, requests
 from tests.sim.theory import SERVICE_NS, poisson_ns, replicated, simulate
 
-# Long simulations, untraced under --cov: other tests cover what they run.
-pytestmark = pytest.mark.no_cover
-
 every_scheduler = pytest.mark.parametrize("name", sorted(SCHEDULERS))
 
 

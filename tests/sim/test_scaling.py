@@ -24,9 +24,6 @@ from tests.sim.test_disaggregation import tokens_of
 from tests.sim.test_fast_forward import assert_same
 from tests.sim.test_outages import Tape, suffered
 
-# Long simulations, untraced under --cov: other tests cover what they run.
-pytestmark = pytest.mark.no_cover
-
 SCALING = Scaling(1, 2, startup_ns=300, scale_down_delay_ns=1000)
 WORK = requests((0, 100, 3), (0, 100, 3), (10, 50, 2), (400, 25, 2), (6000, 8, 1))
 

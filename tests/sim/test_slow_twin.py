@@ -11,9 +11,6 @@ from sim.schedulers.layer_groups import GROUP_RULES
 from tests.cases import cases
 from tests.sim.pricing import Scenario, outcome, scenarios, serve
 
-# Long simulations, untraced under --cov: other tests cover what they run.
-pytestmark = pytest.mark.no_cover
-
 
 @dataclass
 class Sequence:

@@ -16,9 +16,6 @@ from tests.cases import cases
 from tests.sim.pricing import Scenario, outcome, scenarios, serve
 from tests.sim.test_slow_twin import Sequence, Twin, twin_outcome
 
-# Long simulations, untraced under --cov: other tests cover what they run.
-pytestmark = pytest.mark.no_cover
-
 
 @dataclass
 class Variant(Twin):

@@ -23,9 +23,6 @@ from tests.sim.pricing import (
 )
 from tests.sim.theory import SERVICE_NS, batching_chain, poisson_ns, replicated
 
-# Long simulations, untraced under --cov: other tests cover what they run.
-pytestmark = pytest.mark.no_cover
-
 
 def service_ns(name: str, prompt: int, output: int, at_budget: int) -> int:
     """Time of a request that is alone: 4 layers, prices of ``LinearPricer``.

@@ -27,9 +27,6 @@ from tests.sim.pricing import (
     serve,
 )
 
-# Long simulations, untraced under --cov: other tests cover what they run.
-pytestmark = pytest.mark.no_cover
-
 
 class Oracle(Recorder):
     """Orca that looks at what it must not know first."""

@@ -41,7 +41,6 @@ def service_s(config: Config) -> float:
     return float(alone["mean_e2el_ms"]) / 1e3
 
 
-@pytest.mark.no_cover  # long; test_the_command covers what it runs
 @pytest.mark.parametrize(
     ("requests", "seeds", "half_width"),
     [(400, 4, 0.16), (2000, 5, 0.08)],

@@ -310,7 +310,6 @@ def kill_at_random(out: Path, study: Path, draw: np.random.Generator) -> list[st
     return [path.parent.name for path in out.glob(f"points/*/{POINT_FILE}")]
 
 
-@pytest.mark.no_cover  # long; the tests above cover what it runs
 @pytest.mark.parametrize("kills", [1, pytest.param(50, marks=pytest.mark.long)])
 def test_kill_9_loses_no_point(tmp_path: Path, kills: int) -> None:
     """Every point that was there is whole and stays; the end is as if undisturbed."""
