@@ -27,18 +27,14 @@ from tests.floor import complaint
 
 UNTRACED = (
     *("tests/docs", "tests/golden", "tests/reports", "tests/sim/checks/test_knowledge"),
-    *("tests/sim/machine/test_fidelity", "tests/sim/studies/test_sweep"),
-    *("tests/sim/test_conformance", "tests/sim/test_disaggregation"),
+    *("tests/sim/machine/test_fidelity", "tests/sim/test_conformance"),
     *("tests/sim/test_explore", "tests/sim/test_fast_forward"),
-    *("tests/sim/test_kv_streams", "tests/sim/test_metamorphic"),
-    *("tests/sim/test_policies", "tests/sim/test_pools", "tests/sim/test_prefix_cache"),
     *(
-        "tests/sim/test_queue_means",
-        "tests/sim/test_queues",
+        "tests/sim/test_metamorphic",
+        "tests/sim/test_queue",
         "tests/sim/test_saturation",
     ),
-    *("tests/sim/test_scaling", "tests/sim/test_sessions", "tests/sim/test_slow_twin"),
-    *("tests/sim/test_steps", "tests/sim/test_swapping", "tests/sim/test_theory"),
+    *("tests/sim/test_sessions", "tests/sim/test_slow_twin", "tests/sim/test_theory"),
 )
 """Long simulations that --cov does not trace, which would double their time.
 

@@ -75,6 +75,7 @@ def replays(said: str) -> list[list[str]]:
 LONG = pytest.param(("-m", "long", "--hypothesis-seed=5"), marks=pytest.mark.long)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("session", [(), LONG], ids=["normal", "long"])
 def test_every_failure_is_repeated_by_its_line(
     session: tuple[str, ...], project: Path

@@ -53,6 +53,7 @@ def test_the_same_wheels_give_the_same_bytes(packed: Path, tmp_path: Path) -> No
         assert (packed / name).read_bytes() == (tmp_path / name).read_bytes()
 
 
+@pytest.mark.long
 def test_what_is_packed_is_what_the_wheel_says(packed: Path) -> None:
     """Filters, the median of repeats, ms to ns, elements to bytes, renamed words."""
     tables = load_tables("h100_sxm", packed)
@@ -220,6 +221,7 @@ def test_object_arrays_cannot_be_packed() -> None:
         pack_format.npz_bytes({"x": np.array([object()])})
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("few")
 def test_downloaded_wheels_give_the_same_packs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

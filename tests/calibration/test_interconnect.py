@@ -110,6 +110,7 @@ def test_a_group_larger_than_any_profiled_takes_links_and_says_so() -> None:
     assert not Collectives(tables, 8, 8 << 20).all_gather(message).extrapolated_ns
 
 
+@pytest.mark.long
 def test_the_command_prints_an_error_per_collective(tmp_path: Path) -> None:
     command = ["calibrate", "links", "--gpu", "h100"]
     printed = CliRunner().invoke(app, [*command, "--out", str(tmp_path)]).stdout

@@ -11,7 +11,7 @@ from tests.museum.bugs import BUGS, Bug
 from tests.museum.run import ROOT, catches, copy_project, run_tests
 from tests.museum.table import TABLE, table_text
 
-SMOKE = (3, 13, 16)
+SMOKE = (3, 16)
 """Quick ones, tried in the normal suite too."""
 
 

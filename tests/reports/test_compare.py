@@ -69,6 +69,7 @@ def test_report_writes_every_figure_twice_and_nothing_else(report: list[Path]) -
             assert path.read_text(encoding="utf-8").rstrip().endswith("</svg>")
 
 
+@pytest.mark.long
 def test_same_input_gives_the_same_bytes(report: list[Path], tmp_path: Path) -> None:
     """In this process, and in another with other hash seeds and user settings."""
     again, other = tmp_path / "again", tmp_path / "other"
@@ -184,6 +185,7 @@ def test_odd_frames_are_drawn_without_a_warning(
     assert len(_write(tmp_path, frame)) == 2 * len(_STEMS)
 
 
+@pytest.mark.long
 def test_without_a_rate_or_a_tradeoff_there_is_no_figure(tmp_path: Path) -> None:
     """All at once and closed loop; nor do figures of an earlier comparison stay."""
     (tmp_path / "tradeoff.csv").write_text(tradeoff_frame().to_csv(index=False))

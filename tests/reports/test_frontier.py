@@ -101,6 +101,7 @@ def test_three_objectives_and_maximising() -> None:
     assert "y_change_percent_at_equal_x" not in shift_frame(found, "layered-prefill")
 
 
+@pytest.mark.long
 def test_files_and_labels(tmp_path: Path) -> None:
     """Tables, PNG and SVG; labels say what differs inside a group."""
     sets = pareto_sets(HAND, [("ttft", "tbt")])

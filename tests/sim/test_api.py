@@ -51,6 +51,7 @@ def test_compare_serves_the_same_requests() -> None:
     assert points["workload_sha256"].nunique() == 1
 
 
+@pytest.mark.long
 def test_capacity() -> None:
     """With a target of one's own."""
     target = Target(None, (("mean_ttft_ms", 600.0),))

@@ -46,6 +46,7 @@ def test_a_gpu_in_full(
     assert stems == wanted | {"loo_vllm", "loo_sglang"}
 
 
+@pytest.mark.long
 def test_json_holds_the_same_errors(capsys: pytest.CaptureFixture[str]) -> None:
     show_command("a100_sxm", None, as_json=True, quiet=False)
     document = json.loads(capsys.readouterr().out)
@@ -57,6 +58,7 @@ def test_json_holds_the_same_errors(capsys: pytest.CaptureFixture[str]) -> None:
     assert document["profiles"]["layered-prefill-v1"]["moe.memory"] > 1
 
 
+@pytest.mark.long
 def test_quiet_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     show_command("a100_sxm", None, as_json=False, quiet=True)
     assert capsys.readouterr() == ("", "")

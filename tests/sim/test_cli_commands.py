@@ -104,6 +104,7 @@ def test_fit_prints_shipped_and_fitted(
         assert row["constant"] in printed
 
 
+@pytest.mark.long
 def test_show_of_all_gpus_is_a_summary(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

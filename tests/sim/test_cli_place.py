@@ -108,6 +108,7 @@ def test_affinity_alone_warns_about_load(
     assert "blind to load" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_tables_fit_a_terminal_of_80_columns(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -126,6 +127,7 @@ def test_tables_fit_a_terminal_of_80_columns(
         assert heading in printed
 
 
+@pytest.mark.long
 def test_an_expert_hotter_than_a_gpu_is_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

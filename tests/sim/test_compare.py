@@ -135,6 +135,7 @@ def test_policies_serve_the_same_requests(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.long
 def test_one_policy_has_nothing_to_be_compared_with(tmp_path: Path) -> None:
     """The files are there all the same."""
     overrides = ("workload.num_requests=3",)

@@ -14,6 +14,7 @@ from sim.config import SECTIONS, Config
 from sim.config_errors import ConfigKeyError
 from sim.config_file import load_config
 from sim.config_text import config_sha256, config_toml, json_schema
+from tests.cases import cases
 
 
 def printable(prefix: str = "") -> st.SearchStrategy[str]:
@@ -86,7 +87,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # The disk sets the pace, and rules between keys refuse many draws.
-@settings(suppress_health_check=[HealthCheck.filter_too_much])
+@settings(cases(10), suppress_health_check=[HealthCheck.filter_too_much])
 @given(configs())
 def test_what_is_written_loads_back(file: Path, config: Config) -> None:
     """Equal to the resolved configuration, of the same hash, and stable."""

@@ -158,7 +158,7 @@ def url() -> Iterator[str]:
         process.terminate()
 
 
-@pytest.fixture(params=WIDTHS)
+@pytest.fixture(scope="module", params=WIDTHS)
 def opened(url: str, request: pytest.FixtureRequest) -> Iterator[Visit]:
     for chromium in browser_or_skip():
         seen = watched(chromium, request.param)

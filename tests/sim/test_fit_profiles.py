@@ -47,6 +47,7 @@ def test_host_times_of_v1_are_a_fixed_point_of_the_token_trace() -> None:
     assert again == shipped.host
 
 
+@pytest.mark.long
 def test_host_times_of_v2_are_a_fixed_point_of_the_latency_modes() -> None:
     first = engine_profile("layered-prefill-v1")
     shipped = engine_profile("layered-prefill-v2")

@@ -347,6 +347,7 @@ def test_a_missing_file_is_one_line() -> None:
         prepare(config)
 
 
+@pytest.mark.long
 def test_a_trace_shows_no_power_while_a_replica_is_off(tmp_path: Path) -> None:
     """From the failure at 4 s to the repair at 7 s: 0 W, then that of idle GPUs."""
     path = tmp_path / "outages.csv"

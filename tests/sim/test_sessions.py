@@ -204,9 +204,8 @@ REAL = (
 )
 
 
-@pytest.mark.parametrize(
-    "settings", [pytest.param(REAL[0], marks=pytest.mark.long), REAL[1]]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("settings", REAL)
 def test_results_of_real_kernels_are_the_same(settings: dict[str, object]) -> None:
     """Sessions with caching, every file; the small cache evicts."""
     sessions: dict[str, object] = {
@@ -236,7 +235,8 @@ def test_results_of_real_kernels_are_the_same(settings: dict[str, object]) -> No
         assert getattr(fast, name).equals(getattr(slow, name)), name
 
 
-@pytest.mark.parametrize("caching", [True, pytest.param(False, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("caching", [True, False])
 def test_the_hit_rate_is_shown_where_there_is_a_cache(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], *, caching: bool
 ) -> None:

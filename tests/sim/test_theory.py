@@ -154,12 +154,13 @@ def test_the_chain_gives_known_values() -> None:
     assert 3.7 < batching_chain(0.6, 0.5, 1.0, 150, 1.0) < 3.8203
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "slots", "leave", "rate"),
     [
         ("orca", 8, 1.0, 0.6),
-        pytest.param("chunked-prefill", 6, 0.25, 0.14, marks=pytest.mark.long),
-        pytest.param("layered-prefill", 6, 0.25, 0.14, marks=pytest.mark.long),
+        ("chunked-prefill", 6, 0.25, 0.14),
+        ("layered-prefill", 6, 0.25, 0.14),
     ],
 )
 def test_mean_time_of_batching_is_that_of_the_chain(

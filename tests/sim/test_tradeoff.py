@@ -111,6 +111,7 @@ def test_a_policy_without_a_knob_is_one_point() -> None:
     assert plan_points(None, SMALL, schedulers=ALL[:2]).tradeoff == []
 
 
+@pytest.mark.long
 def test_no_rate_no_tradeoff(tmp_path: Path) -> None:
     """A closed loop, all at once, or a trace that says when; nothing is drawn."""
     timed = tmp_path / "timed.csv"

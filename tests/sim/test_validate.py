@@ -42,7 +42,10 @@ def test_stock_kernels_keep_the_measured_order_of_chunks(micro: pd.DataFrame) ->
     assert stock["predicted_ms"].is_monotonic_decreasing
 
 
-@pytest.mark.parametrize("profile", ["layered-prefill-v1", "vllm-0.24"])
+@pytest.mark.parametrize(
+    "profile",
+    ["vllm-0.24", pytest.param("layered-prefill-v1", marks=pytest.mark.long)],
+)
 def test_dense_models_lose_by_layered_prefill(profile: str) -> None:
     """arXiv 2510.08055: Qwen3-8B has a mean TTFT of 0.955 s chunked, 1.45 s layered."""
     ttft = {

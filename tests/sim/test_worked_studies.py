@@ -39,6 +39,7 @@ def test_gpu_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (tmp_path / "gpu_choice.png").exists()
 
 
+@pytest.mark.long
 def test_what_if_bandwidth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A factor of one is the same machine for both knobs."""
     monkeypatch.setattr(what_if_bandwidth, "SCALES", (1.0, 2.0))

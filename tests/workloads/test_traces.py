@@ -155,7 +155,7 @@ CELL = st.one_of(st.text(max_size=6), st.integers().map(str), st.floats().map(st
 LINES = st.lists(st.lists(CELL, max_size=4).map(",".join), max_size=5)
 
 
-@cases(50)
+@cases(20)
 @given(lines=LINES, junk=st.binary(max_size=8))
 def test_hostile_bytes_give_a_trace_or_one_clear_line(
     tmp_path_factory: pytest.TempPathFactory, lines: list[str], junk: bytes

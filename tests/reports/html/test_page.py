@@ -153,6 +153,7 @@ def test_colours_contrast_enough(theme: int) -> None:
         assert _contrast(color, colors["back"]) >= 3
 
 
+@pytest.mark.long
 def test_a_page_that_is_too_large_is_refused(
     compared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -68,6 +68,7 @@ def _images(page: Path) -> list[np.ndarray]:
     return found
 
 
+@pytest.mark.long
 def test_maps_are_the_loads_of_the_routing_and_of_the_linear_placement(
     placed: Path,
 ) -> None:

@@ -66,9 +66,8 @@ def test_exflow_finds_planted_affinity(strength: float) -> None:
     assert result.upper_bound >= result.objective
 
 
-@pytest.mark.parametrize(
-    ("gpus", "crossing"), [(4, 0.564), pytest.param(8, 0.715, marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize(("gpus", "crossing"), [(4, 0.564), (8, 0.715)])
 def test_mixtral_reaches_the_proven_optimum_and_the_published_share(
     gpus: int, crossing: float
 ) -> None:

@@ -50,6 +50,7 @@ def test_same_command_same_points_and_goes_on(tmp_path: Path) -> None:
     assert set(other["key"]) != set(whole["key"])
 
 
+@pytest.mark.long
 def test_it_turns_to_where_the_best_is(tmp_path: Path) -> None:
     """TTFT falls with bandwidth: later proposals have more than the first ones."""
     pytest.importorskip("optuna", reason="needs the extra optimise")
