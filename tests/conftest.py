@@ -26,9 +26,14 @@ from tests.cases import LONG_FLOOR, counted, load_profile, passed_cases
 from tests.floor import complaint
 
 UNTRACED = (
-    *("tests/docs", "tests/golden", "tests/reports", "tests/sim/checks/test_knowledge"),
+    *(
+        "tests/docs",
+        "tests/golden",
+        "tests/reports/html",
+        "tests/sim/checks/test_knowledge",
+    ),
     *("tests/sim/machine/test_fidelity", "tests/sim/test_conformance"),
-    *("tests/sim/test_explore", "tests/sim/test_fast_forward"),
+    *("tests/reports/test_compare", "tests/reports/test_trace", "tests/sim/test_fast"),
     *(
         "tests/sim/test_metamorphic",
         "tests/sim/test_queue",

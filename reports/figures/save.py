@@ -24,7 +24,7 @@ def save_figure(figure: Figure, directory: Path, stem: str) -> list[Path]:
     """Save a figure as PNG and SVG.
 
     Args:
-        figure: The figure to draw.
+        figure: The figure to draw; its layout stays as it is found.
         directory: An existing directory.
         stem: File name without its ending.
 
@@ -39,6 +39,7 @@ def save_figure(figure: Figure, directory: Path, stem: str) -> list[Path]:
         drawn = BytesIO()
         with paper_style():
             figure.savefig(drawn, format=kind, metadata=metadata)
+        figure.set_layout_engine("none")  # found once; it takes half of the drawing
         path = directory / f"{stem}.{kind}"
         _write_atomically(path, drawn.getvalue())
         paths.append(path)

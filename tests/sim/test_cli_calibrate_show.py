@@ -46,7 +46,6 @@ def test_a_gpu_in_full(
     assert stems == wanted | {"loo_vllm", "loo_sglang"}
 
 
-@pytest.mark.long
 def test_json_holds_the_same_errors(capsys: pytest.CaptureFixture[str]) -> None:
     show_command("a100_sxm", None, as_json=True, quiet=False)
     document = json.loads(capsys.readouterr().out)

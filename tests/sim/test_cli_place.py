@@ -108,7 +108,6 @@ def test_affinity_alone_warns_about_load(
     assert "blind to load" in capsys.readouterr().err
 
 
-@pytest.mark.long
 def test_tables_fit_a_terminal_of_80_columns(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
