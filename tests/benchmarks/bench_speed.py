@@ -85,8 +85,23 @@ def _decodes(batch: int) -> dict[str, object]:
     }
 
 
+_FLEET: Final = {
+    "model.name": "meta-llama/Llama-3.1-70B",
+    "cluster.nodes": 64,
+    "cluster.gpus_per_node": 8,
+    "parallel.tensor_parallel_size": 8,
+    "parallel.replicas": 64,
+    "parallel.router": "least-outstanding-requests",
+    "engine.scheduler": "chunked-prefill",
+    "workload.dataset": "sharegpt",
+    "workload.request_rate": 1200.0,
+    "workload.num_requests": 1_000_000,
+}
+"""512 GPUs."""
+
 _REQUESTS: Final = "requests-"
 """Cases that only keep a row per request, to see how time and memory grow."""
+_LEAN: Final = (_REQUESTS, "fleet")
 _SIZES: Final = (1_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
 
 CASES: Final[Mapping[str, dict[str, object]]] = {
@@ -107,6 +122,7 @@ CASES: Final[Mapping[str, dict[str, object]]] = {
     **{f"layer-groups-{n}": {**_MAIN, "engine.num_layer_groups": n} for n in (4, 48)},
     **{f"experts-{n}": {**_MAIN, "model.num_experts": n} for n in (16, 64)},
     **{f"{_REQUESTS}{n}": _azure(n, 4, 12.0) for n in _SIZES},
+    "fleet": _FLEET,
     **{f"replicas-{n}": _azure(2_000, n, 4.0 * n) for n in (1, 2, 4, 8)},
 }
 
@@ -125,7 +141,7 @@ def measure(name: str, *, check: bool = False) -> dict[str, float]:
     config, machine, workload = prepared.config, prepared.machine, prepared.workload
     kept: dict[str, Any] = {}
     lean: dict[str, Any] = {}
-    if name.startswith(_REQUESTS):
+    if name.startswith(_LEAN):
         from sim.recording import Recording  # noqa: PLC0415
 
         kept, lean = {"recording": Recording.REQUESTS}, {"detailed": False}
