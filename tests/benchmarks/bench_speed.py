@@ -101,6 +101,7 @@ _FLEET: Final = {
 
 _REQUESTS: Final = "requests-"
 """Cases that only keep a row per request, to see how time and memory grow."""
+_LONG: Final = 100_000
 _LEAN: Final = (_REQUESTS, "fleet")
 _SIZES: Final = (1_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
 
@@ -223,7 +224,7 @@ def main() -> None:
     for name in names:
         here: list[dict[str, float]] = []
         before: list[dict[str, float]] = []
-        for _ in range(options.repeats):
+        for _ in range(1 if _is_long(name) else options.repeats):
             here.append(_process(name, ROOT, *watch))
             if options.against or watch:
                 before.append(_process(name, checkout))
@@ -238,6 +239,12 @@ def main() -> None:
         print(lines[-1])
     if options.save:
         RESULTS.write_text("\n".join([_machine(options.repeats), "", *lines, ""]))
+
+
+def _is_long(name: str) -> bool:
+    """Of minutes, which are measured once."""
+    requests = CASES[name].get("workload.num_requests", 0)
+    return isinstance(requests, int) and requests >= _LONG
 
 
 def _growth(grown: Mapping[int, float]) -> str:
@@ -256,7 +263,7 @@ def _growth(grown: Mapping[int, float]) -> str:
 
 def _machine(repeats: int) -> str:
     return (
-        f"Medians of {repeats} by `python -m tests.benchmarks.bench_speed --save` on"
+        f"Medians of {repeats} (of one from {_LONG:,} requests on) by `python -m tests.benchmarks.bench_speed --save` on"
         f" {platform.machine()}, {os.cpu_count()} cores ({_cpu()}), Python"
         f" {platform.python_version()}, {platform.system()}."
     )
