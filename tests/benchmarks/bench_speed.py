@@ -263,7 +263,8 @@ def _growth(grown: Mapping[int, float]) -> str:
 
 def _machine(repeats: int) -> str:
     return (
-        f"Medians of {repeats} (of one from {_LONG:,} requests on) by `python -m tests.benchmarks.bench_speed --save` on"
+        f"Medians of {repeats} (of one from {_LONG:,} requests on)"
+        " by `python -m tests.benchmarks.bench_speed --save` on"
         f" {platform.machine()}, {os.cpu_count()} cores ({_cpu()}), Python"
         f" {platform.python_version()}, {platform.system()}."
     )
