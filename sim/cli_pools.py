@@ -21,7 +21,7 @@ def pools_table(summary: Summary) -> Table | None:
     names = pool_names(summary)
     if not names:
         return None
-    table = Table(box=SIMPLE_HEAD, show_edge=False)
+    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     for head in ("Pool", "role", "GPUs"):
         table.add_column(head, no_wrap=True)
     for head in _HEADS:
