@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from sim.plan import PrefillChunk
 from sim.schedulers.room import Room
+from sim.schedulers.spans import chunks_of, in_flight
 from sim.view import EngineLimits, QueuedRequest, SchedulerView
 
 
@@ -58,3 +59,16 @@ def fill_budget(
             if budget <= 0:
                 break
     return tuple(chunks)
+
+
+def layered_batch(
+    view: SchedulerView, room: Room, limits: EngineLimits
+) -> tuple[tuple[PrefillChunk, ...], int]:
+    """The batch on its way through the layers and the layer it has come to.
+
+    Between two batches it is a new one, of what the budget admits, at layer 0.
+    """
+    flying = in_flight(view)
+    if flying:
+        return chunks_of(flying), flying[0].layers_done
+    return fill_budget(view, room, limits, limits.max_num_batched_tokens), 0

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sim.plan import LayerSpan, PrefillChunk, StepPlan
-from sim.schedulers.admission import fill_budget
+from sim.schedulers.admission import layered_batch
 from sim.schedulers.layer_groups import layer_groups
 from sim.schedulers.room import make_room
-from sim.schedulers.spans import chunks_of, in_flight, spans_around
+from sim.schedulers.spans import spans_around
 from sim.view import EngineLimits, SchedulerView
 
 
@@ -40,12 +40,7 @@ class LayeredPrefill:
     def plan(self, view: SchedulerView) -> StepPlan:
         """Decode-only layers around the one group that also prefills."""
         room = make_room(view, self.limits)
-        flying = in_flight(view)
-        done = flying[0].layers_done if flying else 0
-        batch = chunks_of(flying)
-        if not batch:
-            budget = self.limits.max_num_batched_tokens
-            batch = fill_budget(view, room, self.limits, budget)
+        batch, done = layered_batch(view, room, self.limits)
         return StepPlan(self._spans(batch, done), room.preempted)
 
     def _spans(

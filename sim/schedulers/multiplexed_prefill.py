@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from sim.plan import LayerSpan, StepPlan
-from sim.schedulers.admission import fill_budget
+from sim.schedulers.admission import layered_batch
 from sim.schedulers.pace import most_kept
 from sim.schedulers.room import Room, make_room
-from sim.schedulers.spans import chunks_of, in_flight, spans_around
+from sim.schedulers.spans import spans_around
 from sim.view import EngineLimits, SchedulerView
 
 
@@ -48,12 +48,7 @@ class MultiplexedPrefill:
         """Decode-only layers around those that also prefill."""
         room = make_room(view, self.limits)
         num_layers = self.limits.num_layers
-        flying = in_flight(view)
-        done = flying[0].layers_done if flying else 0
-        batch = chunks_of(flying)
-        if not batch:
-            budget = self.limits.max_num_batched_tokens
-            batch = fill_budget(view, room, self.limits, budget)
+        batch, done = layered_batch(view, room, self.limits)
         if not batch:
             return StepPlan((LayerSpan(0, num_layers),), room.preempted)
 
