@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -108,7 +109,8 @@ def _number(
     path: Path, values: Mapping[str, Any], key: str, bounds: tuple[float, float]
 ) -> float:
     value, (low, high) = values[key], bounds
-    number = isinstance(value, int | float) and not isinstance(value, bool)
+    # An integer of TOML may be too large for a float.
+    number = isinstance(value, float) or (type(value) is int and value < sys.maxsize)
     if not number or not low <= value <= high:
         where = f"{one_line(str(path))}: {key} = {value_text(value)}"
         raise ConfigError(f"{where}: must be a number >= {low} and <= {high}")

@@ -30,6 +30,7 @@ from sim.errors import ConfigError
 
 _MAY_BE_ZERO: Final = frozenset({"window_size", "prefix"})
 _LARGEST: Final = 2**62  # fits int64 with room for sums
+_MOST_ENERGY_MJ: Final = 1e12  # packs hold whole microjoules in 64 bits
 _LONGEST_SOURCE: Final = 200
 _MOST_EXPERTS: Final = 100_000  # as in a model's config.json
 _INTEGER: Final = re.compile(r"[0-9]{1,19}")
@@ -120,8 +121,9 @@ def _energy(where: Where, text: str) -> float | None:
         energy = float(text)
     except ValueError:
         energy = math.nan
-    if not (math.isfinite(energy) and energy > 0):
-        raise where.error(ENERGY, text, "a finite number > 0, or nothing")
+    if not 0 < energy <= _MOST_ENERGY_MJ:
+        allowed = f"a number > 0 and <= {_MOST_ENERGY_MJ:g}, or nothing"
+        raise where.error(ENERGY, text, allowed)
     return energy
 
 

@@ -147,6 +147,7 @@ GOOD_MOE = "moe,bfloat16,2048,768,8,128,2,1,touched,64,100,9000,,x"
         (MOE, GOOD_MOE.replace(",8,128,", ",8,4,"), 'topk = "8"; allowed: an integer'),
         (MOE, GOOD_MOE.replace("9000,,", "9000,inf,"), 'energy_mj = "inf"'),
         (MOE, GOOD_MOE.replace("9000,,", "9000,-1,"), 'energy_mj = "-1"'),
+        (MOE, GOOD_MOE.replace("9000,,", "9000,1e40,"), 'energy_mj = "1e40"'),
         (MOE, GOOD_MOE.replace("9000,,", "9000,much,"), 'energy_mj = "much"'),
         (TIMED, "gemm,bfloat16,1,1,1,9,x,clock,", 'timer = "clock"; allowed: one of c'),
         (TIMED, "gemm,bfloat16,1,1,1,9,x,cupti,0", 'event_ns = "0"; allowed: an int'),

@@ -143,6 +143,10 @@ def test_too_few_steps_and_other_columns_are_refused(tmp_path: Path) -> None:
     ("change", "part"),
     [
         ({"kernel_factor": 9.0}, "kernel_factor = 9.0"),
+        (
+            {"leave_one_out_error": 10**400},
+            "leave_one_out_error = an integer of 1329 bits",
+        ),
         ({"base": "no-such-engine"}, "no-such-engine"),
     ],
 )

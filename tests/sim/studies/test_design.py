@@ -130,6 +130,7 @@ def test_base_file_config_and_values_in_this_order(tmp_path: Path) -> None:
         ("base = 3", "path of a configuration"),
         ("config = 3", r"must be a table \[config\]"),
         ("[[vary]]\nseed = {from = 1, to = 9, step = 0}", "step must be a number"),
+        (f"[[vary]]\nseed = {{from = 1, to = {10**400}, num = 3}}", "must be"),
         ("[[vary]]\nseed = {from = 1, to = 9, step = 2, num = 3}", "neither num nor"),
         ("[[vary]]\nseed = {from = 1, to = 9, num = 1}", "num must be an integer"),
         (
