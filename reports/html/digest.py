@@ -16,6 +16,7 @@ from reports.html.study import Run, Study
 _EQUAL: Final = 0.02
 """Relative change of a total that counts as none: how long the last requests take
 moves totals by so much."""
+_MOST_WHAT_IFS: Final = 6
 _SUBSTANTIAL_EXTRAPOLATION: Final = 0.05
 
 
@@ -197,6 +198,21 @@ def how_sure(runs: Iterable[Run], accuracy: Accuracy) -> list[str]:
     )
     lines.append(f"{100 * max(shares):.1f} % of the simulated time lies {words}.")
     return lines
+
+
+def what_if_lines(knobs: Iterable[tuple[str, object]]) -> list[str]:
+    """Which results are of no machine that was profiled, a line each.
+
+    Args:
+        knobs: Name of a result, and ``what_if`` of its ``result.json``.
+    """
+    lines = [
+        f"What-if, not a machine that was profiled: {name}, {text}."
+        for name, text in dict.fromkeys(knobs)
+        if isinstance(text, str) and text
+    ]
+    more = len(lines) - _MOST_WHAT_IFS
+    return lines[:_MOST_WHAT_IFS] + ([f"What-if: {more} more."] if more > 0 else [])
 
 
 def measured_lines(accuracy: Accuracy) -> list[str]:

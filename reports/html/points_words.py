@@ -10,7 +10,7 @@ from typing import Any, Final
 from reports.html.accuracy import Accuracy, accuracy_of
 from reports.html.charts.base import looks
 from reports.html.charts.explorer import Point, text_of
-from reports.html.digest import measured_lines
+from reports.html.digest import measured_lines, what_if_lines
 from reports.html.points import Points
 from reports.html.quantities import HEADLINES, QUANTITIES, Quantity
 from reports.html.tables import PROVENANCE, Cell, Table, accuracy_table, plain_text
@@ -56,7 +56,13 @@ def points_text(points: Points) -> dict[str, Any]:
         "loads": [],
         "headline": "",
         "views": [],
-        "warnings": [f"failed: {line}" for line in points.failed],
+        "warnings": [
+            *(f"failed: {line}" for line in points.failed),
+            *what_if_lines(
+                (str(p.summary["scheduler"]), p.summary.get("what_if"))
+                for p in points.points
+            ),
+        ],
         "bests": [] if points.answers else best_points(points.points),
         "answers": points.answers,
         "accuracy_lines": lines,

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from reports.html.accuracy import Accuracy, accuracy_of, measured_gains
 from reports.html.charts.base import looks
-from reports.html.digest import cards_of, digest_of, how_sure
+from reports.html.digest import cards_of, digest_of, how_sure, what_if_lines
 from reports.html.study import Run, Study
 from reports.html.tables import (
     Table,
@@ -78,7 +78,7 @@ def legend_entry(style: PolicyStyle) -> dict[str, str]:
 
 
 def _warnings(study: Study) -> list[str]:
-    lines = []
+    lines = what_if_lines((r.name, r.summary.get("what_if")) for r in study.compared)
     for run in study.compared:
         share = run.summary.get("extrapolated_fraction") or 0.0
         rejected = run.summary.get("rejected") or 0
@@ -144,7 +144,7 @@ def _blocks(study: Study, load: str) -> list[dict[str, Any]]:
 
 def _block(title: str, run: Run, baseline: Run | None) -> dict[str, Any]:
     return {
-        "title": title,
+        "title": f"{title} (what-if)" if run.summary.get("what_if") else title,
         "cards": cards_of(run, baseline),
         "run": run_id(run),
         "baseline": "" if baseline is None else run_id(baseline),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from html import escape
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +12,8 @@ import pytest
 
 from reports.html.accuracy import accuracy_of, measured_gains
 from reports.html.chances import own_interval, paired_interval
-from reports.html.digest import cards_of, digest_of, how_sure
+from reports.html.digest import cards_of, digest_of, how_sure, what_if_lines
+from reports.html.page import render_page
 from reports.html.study import Run, read_study
 
 
@@ -101,6 +104,30 @@ def test_worse_at_another_load_is_a_cost(compared: Path) -> None:
     digest = digest_of(worse, "1.3 req/s", accuracy_of(summary))
     assert digest is not None
     assert any(line.startswith("at 1 req/s: energy per token") for line in digest.cost)
+
+
+def test_a_what_if_is_said_at_the_top_and_at_its_numbers(compared: Path) -> None:
+    """Escaped, as all that comes from files."""
+    study = read_study([compared])
+    knobs = "cluster.hbm_bandwidth_scale = 2 <b>"
+    runs = [
+        _changed(run, what_if=knobs) if run.name == "layered-prefill" else run
+        for run in study.compared
+    ]
+    page = render_page(replace(study, compared=tuple(runs)))
+    line = (
+        f"What-if, not a machine that was profiled: layered-prefill, {escape(knobs)}."
+    )
+    assert page.count(line) == 1
+    assert "layered-prefill against chunked-prefill at 1.3 req/s (what-if)" in page
+    assert "what-if" not in render_page(study).lower()
+
+
+def test_what_ifs_are_listed_once_and_not_without_end() -> None:
+    knobs = [("a", f"scale = {k % 9}") for k in range(90)] + [("b", math.nan)]
+    lines = what_if_lines([*knobs, ("c", None)])
+    assert len(lines) == 7
+    assert lines[-1] == "What-if: 3 more."
 
 
 def test_measured_errors_are_of_the_same_regime(pair: tuple[Run, Run]) -> None:

@@ -42,6 +42,7 @@ def _sweep(compared: Path, folder: Path, count: int = 60) -> pd.DataFrame:
             "p99_itl_ms": 90.0 - i,
             "energy_per_token_j": 0.05 + 0.001 * ((7 * i) % 13),
             "config_sha256": f"{i:064x}",
+            "what_if": "cluster.flops_scale = 2" if i == 3 else None,
         }
         head = {"key": f"{i:x}", "status": "ok", "error": ""}
         rows.append(head | varied | base | changed)
@@ -119,6 +120,7 @@ def test_both_pages_are_valid_escaped_and_say_what_failed(
     said = text_of(parsed(sweep / "report.html"))
     assert "failed: engine.scheduler = chunked-prefill" in said
     assert "no room </script>" in said
+    assert "What-if, not a machine that was profiled: layered-prefill, clu" in said
 
 
 def test_a_capacity_study_shows_its_answer(capacity: Path) -> None:
