@@ -11,10 +11,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from sim.config_errors import one_line
+from sim.config_errors import clip, one_line
 from sim.errors import ConfigError
 from sim.input_file import read_bytes
 
+_LONGEST_REASON: Final = 200  # of what a library says, which may quote the file
 _MAX_JSON: Final = 2**28
 """Statistics of 58 layers of 256 experts take 75 MB."""
 MOST: Final = 1e30
@@ -33,7 +34,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(read_bytes(path, _MAX_JSON))
     except (ValueError, RecursionError) as error:
-        reason = one_line(str(error))
+        reason = clip(str(error), _LONGEST_REASON)
         raise ConfigError(f"{one_line(str(path))}: not JSON: {reason}") from None
 
 
@@ -61,7 +62,7 @@ def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
     except ConfigError:
         raise
     except Exception as error:  # the zip and npy readers raise a dozen kinds
-        reason = one_line(str(error)) or type(error).__name__
+        reason = clip(str(error), _LONGEST_REASON) or type(error).__name__
         raise ConfigError(f"{where}: not an npz of plain arrays: {reason}") from None
 
 

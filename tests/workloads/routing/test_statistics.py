@@ -114,6 +114,13 @@ def test_pickled_and_exploding_npz_are_refused(tmp_path: Path) -> None:
     garbage.write_bytes(b"PK\x03\x04 not a zip")
     with pytest.raises(ConfigError, match="plain arrays"):
         read_routing(garbage)
+    with zipfile.ZipFile(garbage, "w") as archive:
+        archive.writestr(f"{'n' * 9000}.npy", b"")
+    content = garbage.read_bytes()  # two names of one member, which zipfile quotes
+    garbage.write_bytes(content.replace(b"nnn", b"mnn", 1))
+    with pytest.raises(ConfigError, match="plain arrays") as refused:
+        read_routing(garbage)
+    assert len(str(refused.value)) < 1000
 
 
 def test_other_formats_give_the_same_popularity(tmp_path: Path) -> None:
