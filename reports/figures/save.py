@@ -39,7 +39,7 @@ def save_figure(figure: Figure, directory: Path, stem: str) -> list[Path]:
         drawn = BytesIO()
         with paper_style():
             figure.savefig(drawn, format=kind, metadata=metadata)
-        figure.set_layout_engine("none")  # found once; it takes half of the drawing
+        figure.set_layout_engine("none")  # found once; it takes a third of the drawing
         path = directory / f"{stem}.{kind}"
         _write_atomically(path, drawn.getvalue())
         paths.append(path)

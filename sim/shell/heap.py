@@ -12,7 +12,7 @@ def frozen_heap() -> Iterator[None]:
     """What exists now is not searched for garbage in the block.
 
     Kernel tables and requests outlive a run, and each full collection would walk
-    through all of them: half of the time of a short run.
+    through all of them: a tenth of the time of a short run (W2 of the benchmarks).
     """
     if gc.get_freeze_count():  # somebody froze it, and thaws it
         yield
