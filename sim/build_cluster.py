@@ -14,7 +14,7 @@ from sim.config_pools import PREFILL
 from sim.engine import Engine
 from sim.handover import Disaggregation
 from sim.host_link import swap_pricer
-from sim.multiplex import MultiplexPricer
+from sim.multiplex import MultiplexPricer, SharedGpus
 from sim.outages import NO_OUTAGES, Outages
 from sim.queues import QUEUES
 from sim.routers import ROUTERS
@@ -78,7 +78,8 @@ def _alike(
     shared = shared_gpus(config, machine)
     if shared is not None and isinstance(machine.pricer, DecodePricer):
         pricer = MultiplexPricer(machine.pricer, shared, machine.power)
-    engines = _engines(config, machine, config.parallel.prefill_replicas or 0)
+    prefill = config.parallel.prefill_replicas or 0
+    engines = _engines(config, machine, prefill, shared)
     return engines, _pricers(config, machine, pricer)
 
 
@@ -96,10 +97,14 @@ def _pooled(machines: Machines) -> tuple[list[Engine], list[StepPricer]]:
     return engines, pricers
 
 
-def _engines(config: Config, machine: Machine, prefill: int) -> list[Engine]:
-    """Fresh engines, the first of which hand over what they prefilled."""
+def _engines(
+    config: Config, machine: Machine, prefill: int, shared: SharedGpus | None = None
+) -> list[Engine]:
+    """Fresh engines, the first ``prefill`` of which hand over what they prefilled.
+
+    ``shared`` are GPUs whose SMs prefill and decode share.
+    """
     limits = _limits(config, machine.deployment)
-    shared = shared_gpus(config, machine)
     closed_form = what_if_pricer(config, machine.pricer, machine.power)
     options = SchedulerOptions(
         limits=limits,

@@ -121,3 +121,9 @@ def test_the_command_prints_an_error_per_collective(tmp_path: Path) -> None:
         assert entry["mape"] == pytest.approx(errors.abs().mean())
         assert entry["bias"] == pytest.approx(errors.mean())
     assert "alltoall" in CliRunner().invoke(app, command).stdout
+
+
+@pytest.mark.long
+def test_quiet_prints_nothing() -> None:
+    command = ["calibrate", "links", "--gpu", "h100", "--quiet"]
+    assert CliRunner().invoke(app, command).stdout == ""

@@ -4,52 +4,33 @@ from __future__ import annotations
 
 import resource
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from types import FrameType
 
 CPU_S = 1.0
-LOOP_S = 0.01
-"""Processor time of :func:`slowness`'s loop on the machine the second is meant for."""
 HANG_S = 60.0
 MEMORY_BYTES = 200_000_000
 
 
 class TooSlowError(Exception):
-    """An input took over its processor time, or waited for ``HANG_S``."""
-
-
-@cache
-def slowness() -> float:
-    """How many times slower this process runs than a quick machine, at least 1.
-
-    A second of processor time is another amount of work on a slow machine, beside a
-    neighbour on the same core, and where coverage traces each line.
-    """
-    began = time.process_time()
-    total = 0
-    for number in range(100_000):
-        total += number
-    return max(1.0, (time.process_time() - began) / LOOP_S)
+    """An input took over ``CPU_S`` of processor time, or waited for ``HANG_S``."""
 
 
 @contextmanager
 def limited(cpu_s: float = CPU_S, memory_bytes: int = MEMORY_BYTES) -> Iterator[None]:
-    """Run a block within a processor time, times :func:`slowness`, and a memory.
+    """Run a block within a processor time and an address space.
 
     Time is the process's own, so that a busy machine fails no test; a block that
     sleeps is interrupted too, later. Beyond the space Python raises MemoryError.
     """
-    allowance = slowness()
     ends = {signal.ITIMER_PROF: signal.SIGPROF, signal.ITIMER_REAL: signal.SIGALRM}
     before = {number: signal.signal(number, _interrupt) for number in ends.values()}
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (_used_bytes() + memory_bytes, hard))
     try:
-        signal.setitimer(signal.ITIMER_PROF, cpu_s * allowance)
+        signal.setitimer(signal.ITIMER_PROF, cpu_s)
         signal.setitimer(signal.ITIMER_REAL, HANG_S)
         yield
     finally:

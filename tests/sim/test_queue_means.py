@@ -69,7 +69,21 @@ def check(line: Line) -> None:
     assert abs(mean - theory) < half_width < line.half_width * theory
 
 
+SHORT = {"size": 1000, "warm_up": 100, "half_width": 0.2}
 LONG = {"size": 15_000, "warm_up": 500, "half_width": 0.04}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param(Line(1, 0.5, 1.0, **SHORT), id="M/M/1"),  # type: ignore[arg-type]
+        pytest.param(Line(1, 0.5, 0.5, **SHORT), id="M/G/1"),  # type: ignore[arg-type]
+        pytest.param(Line(2, 0.6, 1.0, **SHORT), id="M/M/2"),  # type: ignore[arg-type]
+    ],
+)
+def test_mean_wait(line: Line) -> None:
+    check(line)
 
 
 @pytest.mark.long
@@ -82,7 +96,7 @@ LONG = {"size": 15_000, "warm_up": 500, "half_width": 0.04}
         pytest.param(Line(3, 0.7, 1.0, **LONG), id="M/M/3"),  # type: ignore[arg-type]
     ],
 )
-def test_mean_wait(line: Line) -> None:
+def test_mean_wait_in_long_runs(line: Line) -> None:
     check(line)
 
 

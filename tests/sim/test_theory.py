@@ -145,6 +145,26 @@ def test_without_contention_nobody_waits(gaps: list[int], outputs: int) -> None:
         assert record.finish_ns == start + 100 * outputs
 
 
+@pytest.mark.long
+def test_mean_wait_of_m_d_1_is_pollaczek_khinchine() -> None:
+    """One sequence, equal requests, rho = 0.6: W = rho / (2 (1 - rho)) services."""
+    rho, n, warm_up = 0.6, 1500, 200
+    pricer = LinearPricer(base_ns=SERVICE_NS, row_ns=0, token_layer_ns=0)
+
+    def mean_wait(rng: np.random.Generator) -> float:
+        rows = [(a, 1, 1) for a in poisson_ns(rng, rho, n)]
+        at = limits(max_num_seqs=1)
+        records = serve(
+            "orca", Scenario(requests(*rows), at, pricer=pricer)
+        ).run.records
+        waits = [(r.first_scheduled_ns or 0) - r.arrival_ns for r in records[warm_up:]]
+        return float(np.mean(waits)) / SERVICE_NS
+
+    mean, half_width = replicated("M/D/1", mean_wait)
+    theory = rho / (2 * (1 - rho))
+    assert abs(mean - theory) < half_width < 0.15 * theory
+
+
 def test_the_chain_gives_known_values() -> None:
     """M/D/1 at rho = 0.8: W = 1 + 2; batching without a cap: Inoue's bound holds.
 
@@ -171,7 +191,7 @@ def test_mean_time_of_batching_is_that_of_the_chain(
     A one-token prompt costs a step like a decode does, so each request takes as many
     steps as it has tokens.
     """
-    t0, n, warm_up = 0.5, 500, 100
+    t0, n, warm_up = 0.5, 800, 100
     pricer = LinearPricer(
         base_ns=SERVICE_NS // 2, row_ns=SERVICE_NS, token_layer_ns=SERVICE_NS // 4
     )

@@ -28,7 +28,7 @@ def read_exflow(path: Path, options: ImportOptions) -> RoutingStats:
     where = one_line(str(path))
     try:
         text = read_bytes(path).decode("utf-8-sig")
-        rows = [row for row in csv.reader(io.StringIO(text), strict=True) if row]
+        rows = list(filter(None, csv.reader(io.StringIO(text), strict=True)))
     except (UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"{where}: not CSV in UTF-8: {error}") from None
     if rows and not all(cell.strip().isdigit() for cell in rows[0]):
