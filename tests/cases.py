@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine
 
-LONG_FACTOR = 32
+LONG_FACTOR = 26
 """Cases of the long suite per case of the normal one."""
 LONG_FLOOR = 100_000
 """Property cases the whole long suite must have run."""

@@ -34,12 +34,19 @@ UNTRACED = (
     ),
     *("tests/sim/machine/test_fidelity", "tests/sim/test_conformance"),
     *("tests/reports/test_compare", "tests/reports/test_trace", "tests/sim/test_fast"),
+    "tests/sim/checks/test_blocks.py::test_blocks_pass",
+    *(
+        f"tests/sim/test_{file}.py::test_random"
+        for file in ("disaggregation", "outages", "pools", "swapping")
+    ),
     *(
         "tests/sim/test_metamorphic",
         "tests/sim/test_queue",
         "tests/sim/test_saturation",
     ),
     *("tests/sim/test_sessions", "tests/sim/test_slow_twin", "tests/sim/test_theory"),
+    "tests/sim/test_multiplex.py::test_prompts",
+    "tests/sim/test_swapping.py::test_without_room",
 )
 """Long simulations that --cov does not trace, which would double their time.
 

@@ -7,6 +7,34 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
+class _Heap:
+    """How many hold the heap frozen: the interpreter has one, and thaws all of it.
+
+    ``gc.get_freeze_count`` would tell too, but walks through every frozen object.
+    """
+
+    def __init__(self) -> None:
+        self._holders = 0
+
+    def hold(self) -> None:
+        if not self._holders:
+            gc.freeze()
+        self._holders += 1
+
+    def release(self) -> None:
+        self._holders -= 1
+        if not self._holders:
+            gc.unfreeze()
+
+
+_HEAP = _Heap()
+
+
+def freeze_for_good() -> None:
+    """What exists now is never searched for garbage again, in this process."""
+    _HEAP.hold()
+
+
 @contextmanager
 def frozen_heap() -> Iterator[None]:
     """What exists now is not searched for garbage in the block.
@@ -14,11 +42,8 @@ def frozen_heap() -> Iterator[None]:
     Kernel tables and requests outlive a run, and each full collection would walk
     through all of them: a tenth of the time of a short run (W2 of the benchmarks).
     """
-    if gc.get_freeze_count():  # somebody froze it, and thaws it
-        yield
-        return
-    gc.freeze()
+    _HEAP.hold()
     try:
         yield
     finally:
-        gc.unfreeze()
+        _HEAP.release()

@@ -21,7 +21,7 @@ _PAIR = 200  # points of the runs on one and two workers
 
 
 def main() -> None:
-    """Print times and the targets of issue 8."""
+    """Print times beside their targets."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
     one, two = _sweep_s(_plan(_PAIR), 1), _sweep_s(_plan(_PAIR), 2)
     print(f"{_PAIR} points: {one:.1f} s on 1 worker, {two:.1f} s on 2")

@@ -154,7 +154,7 @@ def test_a_phase_alone_has_the_whole_gpu() -> None:
     bytes_per_ns=st.integers(1, 30),
     collective=st.fractions(0, 1),
 )
-@cases(60)
+@cases(30)
 def test_laws_of_any_two_phases(
     decode: tuple[int, int],
     prefill: tuple[int, int],

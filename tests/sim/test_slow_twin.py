@@ -161,7 +161,7 @@ def twin_outcome(
 
 
 @pytest.mark.parametrize("name", ["chunked-prefill", "layered-prefill"])
-@cases(60)
+@cases(30)
 @given(scenario=scenarios())
 def test_simulator_equals_the_literal_loop(name: str, scenario: Scenario) -> None:
     """Token times and preemptions, with tiny KV pools and bursts of arrivals."""

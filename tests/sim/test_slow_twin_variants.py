@@ -127,7 +127,7 @@ TWINS: dict[str, type[Variant]] = {
 
 
 @pytest.mark.parametrize("name", TWINS)
-@cases(60)
+@cases(30)
 @given(scenario=scenarios())
 def test_simulator_equals_the_literal_loop(name: str, scenario: Scenario) -> None:
     """Token times and preemptions, with tiny KV pools and bursts of arrivals."""
