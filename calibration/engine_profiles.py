@@ -49,6 +49,7 @@ class EngineProfile:
         host: Host overhead per iteration.
         framework: Whose kernel tables it runs, "vllm", "sglang" or "trtllm".
         frontend_ns: From a request's arrival at the server to the engine's queue.
+        async_scheduling: Whether an iteration is decided when the one before it begins.
         graph_rows: Batch sizes captured as CUDA graphs, increasing.
         custom_all_reduce_bytes: Largest message for the custom all-reduce kernel.
         kernel_factor: All kernel times against the tables, from an anchor.
@@ -67,6 +68,7 @@ class EngineProfile:
     description: str
     framework: str
     frontend_ns: int
+    async_scheduling: bool
     host: HostTimes
     graph_rows: tuple[int, ...]
     custom_all_reduce_bytes: int
@@ -116,6 +118,7 @@ def engine_profile(name: str) -> EngineProfile:
         description=entry["description"],
         framework=entry.get("framework", "vllm"),
         frontend_ns=entry["frontend_ns"],
+        async_scheduling=entry.get("async_scheduling", False),
         host=HostTimes(
             decode_ns=host["decode_ns"],
             prefill_ns=host["prefill_ns"],

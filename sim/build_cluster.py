@@ -17,6 +17,7 @@ from sim.host_link import swap_pricer
 from sim.multiplex import MultiplexPricer, SharedGpus
 from sim.outages import NO_OUTAGES, Outages
 from sim.queues import QUEUES
+from sim.queues.ahead import ScheduledAhead
 from sim.routers import ROUTERS
 from sim.scaling import Scaling
 from sim.schedulers import SCHEDULERS, SchedulerOptions
@@ -118,6 +119,8 @@ def _engines(
     def engine(index: int) -> Engine:
         policy = SCHEDULERS[config.engine.scheduler](options)
         queue = QUEUES[config.engine.queue]()
+        if machine.profile.async_scheduling:
+            queue = ScheduledAhead(queue)
         if swap is not None:
             blocks = machine.num_blocks
             return SwappingEngine(policy, limits, blocks, swap.blocks, queue)

@@ -13,6 +13,7 @@ from sim.plan import LayerSpan, PrefillChunk, StepPlan
 from sim.prefix import Prefix
 from sim.prefix_cache import CacheView, PrefixCache
 from sim.queues import WaitingQueue
+from sim.queues.ahead import ScheduledAhead
 from sim.queues.fcfs import FirstComeFirstServed
 from sim.request import RequestRecord, TokenRun
 from sim.validation import check_plan
@@ -22,7 +23,7 @@ from sim.view import (
     QueuedRequest,
     Scheduler,
     SchedulerView,
-    knowledge_error,
+    ask,
 )
 
 
@@ -60,8 +61,9 @@ class Engine:
         self.scheduler = scheduler
         self.limits = limits
         self.num_blocks = self.free_blocks = num_blocks
-        fcfs = FirstComeFirstServed()
-        self.waiting: WaitingQueue = fcfs if waiting is None else waiting
+        queue: WaitingQueue = FirstComeFirstServed() if waiting is None else waiting
+        self.waiting = queue
+        self._ahead = queue if isinstance(queue, ScheduledAhead) else None
         self.prefilling: dict[int, PrefillState] = {}
         self.decoding = DecodeBatch(limits.block_size)
         self.cache = PrefixCache(limits.block_size) if prefix_caching else None
@@ -108,8 +110,11 @@ class Engine:
             SimulationError: If the plan breaks a limit, a promise or the work queue.
         """
         self._join_arrived()
-        if not (self.decoding.size or self.prefilling or self.waiting):
-            return None
+        if not (self.decoding.size or self.prefilling):
+            if not self.waiting:
+                return None
+            if self._ahead is not None:
+                self._ahead.idle()
         view = SchedulerView(
             waiting=self.waiting,
             prefilling=tuple(self.prefilling.values()),
@@ -121,13 +126,7 @@ class Engine:
             incoming=len(self.intake.incoming),
             sharing=None if self.cache is None else self._sharing(self.cache),
         )
-        try:
-            plan = self.scheduler.plan(view)
-        except AttributeError as error:
-            breach = knowledge_error(error)
-            if breach is None:
-                raise
-            raise breach from error
+        plan = ask(self.scheduler, view)
         if self._blocked(plan):
             return None
         check_plan(plan, view, self.limits, stall_free=self.scheduler.stall_free)
@@ -172,6 +171,8 @@ class Engine:
         if self.free_blocks < 0:
             raise SimulationError(f"KV cache overdrawn by {-self.free_blocks} blocks")
         self._trim()
+        if self._ahead is not None:
+            self._ahead.begin()
 
     def _prefix(self, request_id: int) -> Prefix:
         return self._records[request_id].request.prefix

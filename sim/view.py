@@ -205,7 +205,22 @@ class Scheduler(Protocol):
         ...
 
 
-def knowledge_error(error: AttributeError) -> InvariantError | None:
+def ask(scheduler: Scheduler, view: SchedulerView) -> StepPlan:
+    """A scheduler's plan.
+
+    Raises:
+        InvariantError: If it reads more than it is shown.
+    """
+    try:
+        return scheduler.plan(view)
+    except AttributeError as error:
+        breach = _knowledge_error(error)
+        if breach is None:
+            raise
+        raise breach from error
+
+
+def _knowledge_error(error: AttributeError) -> InvariantError | None:
     """What a policy did that read more than it is shown, or None if it did not.
 
     Nothing it is shown has a true output length; this says so in words, and costs

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from sim.engine import Engine
 from sim.metrics import token_times_ns
 from sim.plan import StepPlan
-from sim.queues import QUEUES
+from sim.queues import QUEUES, WaitingQueue
+from sim.queues.ahead import ScheduledAhead
 from sim.request import Request, RequestRecord
 from sim.routers import ROUTERS
 from sim.schedulers import SCHEDULERS, SchedulerOptions
@@ -200,6 +201,12 @@ class Scenario:
     queue: str = "fcfs"
     lane_tokens: int | None = None  # of hybrid prefill; None: the usual, by scale
     prefix_caching: bool = False
+    ahead: bool = False
+
+    def waiting(self) -> WaitingQueue:
+        """An empty queue."""
+        queue = QUEUES[self.queue]()
+        return ScheduledAhead(queue) if self.ahead else queue
 
 
 @dataclass(frozen=True)
@@ -249,7 +256,7 @@ def serve(name: str, scenario: Scenario) -> Served:
             r,
             scenario.at,
             scenario.num_blocks,
-            QUEUES[scenario.queue](),
+            scenario.waiting(),
             prefix_caching=scenario.prefix_caching,
         )
         for r in recorders
@@ -265,9 +272,15 @@ _GAPS_NS = st.one_of(st.just(0), st.integers(0, 400), st.integers(0, 20_000))
 
 @st.composite
 def scenarios(
-    draw: st.DrawFn, *, max_replicas: int = 1, closed_loop: bool = False
+    draw: st.DrawFn,
+    *,
+    max_replicas: int = 1,
+    closed_loop: bool = False,
+    ahead: bool = False,
 ) -> Scenario:
     """Small hostile scenarios: bursts, tiny KV pools, one-token prompts and outputs.
+
+    With ``ahead``, of engines that schedule ahead, too.
 
     The KV pool holds at least one request of ``max_model_len``, as any configuration
     must; prompts may be too long to be served.
@@ -307,6 +320,7 @@ def scenarios(
             context_ns=draw(st.integers(0, 3)),
             token_layer_ns=draw(st.integers(0, 9)),
         ),
+        ahead=ahead and draw(st.booleans()),
     )
 
 

@@ -39,7 +39,7 @@ def served_requests(served: Served, replica: int | None = None) -> list[RequestR
 
 @every_scheduler
 @QUICK
-@given(scenario=scenarios(max_replicas=2, closed_loop=True))
+@given(scenario=scenarios(max_replicas=2, closed_loop=True, ahead=True))
 def test_every_request_ends_finished_or_rejected_with_a_reason(
     name: str, scenario: Scenario
 ) -> None:
@@ -54,7 +54,7 @@ def test_every_request_ends_finished_or_rejected_with_a_reason(
 
 @every_scheduler
 @QUICK
-@given(scenario=scenarios())
+@given(scenario=scenarios(ahead=True))
 def test_only_prompts_that_can_never_run_are_rejected(
     name: str, scenario: Scenario
 ) -> None:
@@ -76,7 +76,7 @@ def test_only_prompts_that_can_never_run_are_rejected(
 
 @every_scheduler
 @QUICK
-@given(scenario=scenarios(max_replicas=2))
+@given(scenario=scenarios(max_replicas=2, ahead=True))
 def test_requests_emit_exactly_their_tokens(name: str, scenario: Scenario) -> None:
     """True output cut at the context limit, preempted or not (museum 5)."""
     served = serve(name, scenario)
@@ -89,7 +89,7 @@ def test_requests_emit_exactly_their_tokens(name: str, scenario: Scenario) -> No
 
 @every_scheduler
 @QUICK
-@given(scenario=scenarios(max_replicas=2))
+@given(scenario=scenarios(max_replicas=2, ahead=True))
 def test_times_follow_cause_and_effect(name: str, scenario: Scenario) -> None:
     """Arrival <= first scheduled < first token < ... < last token = finish."""
     served = serve(name, scenario)
@@ -105,7 +105,7 @@ def test_times_follow_cause_and_effect(name: str, scenario: Scenario) -> None:
 
 @every_scheduler
 @QUICK
-@given(scenario=scenarios(max_replicas=2))
+@given(scenario=scenarios(max_replicas=2, ahead=True))
 def test_requests_are_first_scheduled_in_order_of_arrival(
     name: str, scenario: Scenario
 ) -> None:
@@ -118,7 +118,7 @@ def test_requests_are_first_scheduled_in_order_of_arrival(
 
 @every_scheduler
 @QUICK
-@given(scenario=scenarios(max_replicas=2))
+@given(scenario=scenarios(max_replicas=2, ahead=True))
 def test_tokens_pass_each_layer_once_per_computation(
     name: str, scenario: Scenario
 ) -> None:
@@ -151,7 +151,7 @@ def test_tokens_pass_each_layer_once_per_computation(
 
 @every_scheduler
 @QUICK
-@given(scenario=scenarios(max_replicas=2))
+@given(scenario=scenarios(max_replicas=2, ahead=True))
 def test_work_done_is_work_owed(name: str, scenario: Scenario) -> None:
     """Decode rows and prompt tokens of the log add up to those of the requests.
 
@@ -176,7 +176,7 @@ def test_work_done_is_work_owed(name: str, scenario: Scenario) -> None:
     "name", [n for n in sorted(SCHEDULERS) if scheduler(n, limits()).stall_free]
 )
 @QUICK
-@given(scenario=scenarios())
+@given(scenario=scenarios(ahead=True))
 def test_decodes_never_stall(name: str, scenario: Scenario) -> None:
     """A decoding request that is not preempted gets a token in every iteration."""
     served = serve(name, scenario)
@@ -191,7 +191,7 @@ def test_decodes_never_stall(name: str, scenario: Scenario) -> None:
 
 @every_scheduler
 @QUICK
-@given(scenario=scenarios())
+@given(scenario=scenarios(ahead=True))
 def test_plans_obey_the_limits(name: str, scenario: Scenario) -> None:
     """Sequences, token budget, no request twice, progress in every iteration.
 
@@ -227,7 +227,7 @@ def blocks_left(step: Planned, evicted: int, at: EngineLimits) -> int:
 
 @every_scheduler
 @QUICK
-@given(scenario=scenarios())
+@given(scenario=scenarios(ahead=True))
 def test_preemption_takes_no_more_than_it_must(name: str, scenario: Scenario) -> None:
     """The newest go first, and one fewer would not have made room."""
     at = scenario.at
@@ -241,7 +241,7 @@ def test_preemption_takes_no_more_than_it_must(name: str, scenario: Scenario) ->
 
 @every_scheduler
 @QUICK
-@given(scenario=scenarios(max_replicas=2))
+@given(scenario=scenarios(max_replicas=2, ahead=True))
 def test_no_replica_idles_while_it_has_work(name: str, scenario: Scenario) -> None:
     """Museum 2: iterations are back to back until everything present has left."""
     served = serve(name, scenario)
@@ -261,7 +261,7 @@ def test_no_replica_idles_while_it_has_work(name: str, scenario: Scenario) -> No
 
 @every_scheduler
 @QUICK
-@given(scenario=scenarios(max_replicas=2))
+@given(scenario=scenarios(max_replicas=2, ahead=True))
 def test_littles_law_holds_on_the_path(name: str, scenario: Scenario) -> None:
     """The area under the number in system is the sum of times in system.
 
@@ -288,7 +288,7 @@ def test_littles_law_holds_on_the_path(name: str, scenario: Scenario) -> None:
 
 @every_scheduler
 @QUICK
-@given(scenario=scenarios(max_replicas=2, closed_loop=True))
+@given(scenario=scenarios(max_replicas=2, closed_loop=True, ahead=True))
 def test_equal_runs_have_equal_outcomes(name: str, scenario: Scenario) -> None:
     """No hidden state: the same scenario twice in one process."""
     assert outcome(serve(name, scenario)) == outcome(serve(name, scenario))
@@ -296,7 +296,7 @@ def test_equal_runs_have_equal_outcomes(name: str, scenario: Scenario) -> None:
 
 @every_scheduler
 @QUICK
-@given(scenario=scenarios(closed_loop=True))
+@given(scenario=scenarios(closed_loop=True, ahead=True))
 def test_closed_loop_keeps_to_its_concurrency(name: str, scenario: Scenario) -> None:
     """At most max_concurrency in progress, and never fewer while requests are held."""
     served = serve(name, scenario)

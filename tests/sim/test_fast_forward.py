@@ -21,7 +21,6 @@ from sim.engine import Engine
 from sim.iteration_log import IterationLog
 from sim.log_stretch import DecodeStretch, write_out
 from sim.plan import LayerSpan, StepPlan
-from sim.queues import QUEUES
 from sim.results import run_result
 from sim.routers import ROUTERS
 from sim.schedulers import SCHEDULERS
@@ -92,7 +91,7 @@ def run(name: str, case: Scenario, frontend_ns: int, *, fast: bool) -> ClusterRu
             scheduler_of(name, case),
             case.at,
             case.num_blocks,
-            QUEUES[case.queue](),
+            case.waiting(),
             prefix_caching=case.prefix_caching,
         )
         for _ in range(case.replicas)
@@ -119,7 +118,7 @@ def assert_same(fast: ClusterRun, slow: ClusterRun) -> None:
 @QUICK
 @given(
     case=st.booleans().flatmap(
-        lambda closed: scenarios(max_replicas=3, closed_loop=closed)
+        lambda closed: scenarios(max_replicas=3, closed_loop=closed, ahead=True)
     ),
     frontend_ns=st.sampled_from([0, 37]),
     fewest=st.sampled_from([2, 6]),

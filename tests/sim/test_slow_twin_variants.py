@@ -128,7 +128,7 @@ TWINS: dict[str, type[Variant]] = {
 
 @pytest.mark.parametrize("name", TWINS)
 @cases(30)
-@given(scenario=scenarios())
+@given(scenario=scenarios(ahead=True))
 def test_simulator_equals_the_literal_loop(name: str, scenario: Scenario) -> None:
     """Token times and preemptions, with tiny KV pools and bursts of arrivals."""
     real = [(times, evicted) for _, times, evicted, _ in outcome(serve(name, scenario))]
