@@ -1,8 +1,8 @@
 """Flows over time: what is under way, at which rates, and when the next one ends.
 
 Rates are piecewise constant and exact; ends are the first whole nanosecond at which
-nothing is left to do. While the resources suffice for all, a flow's rate is its own and
-nothing is worked out anew.
+nothing is left to do. A flow alone runs at its own rate; rates are looked up when one
+joins others, and worked out anew only for those whose rate changes.
 """
 
 from __future__ import annotations
@@ -19,14 +19,24 @@ Watch = Callable[[int, dict[int, Rate]], None]
 _MOST_KEPT: Final = 4096
 """Sets of flows whose rates are kept: layers repeat, and so do their rates."""
 
+Demand = tuple[tuple[tuple[int, int], ...], Rate | None]
+"""What a flow uses, and its cap: what its rate depends on, whatever its size."""
+
 
 @lru_cache(_MOST_KEPT)
-def _rates(
-    flows: tuple[tuple[tuple[tuple[int, int], ...], int | None], ...],
-    capacities: tuple[int, ...],
-) -> tuple[Rate, ...]:
-    """Rates of flows given by what they use and their caps."""
-    return tuple(max_min_rates([Flow(0, *flow) for flow in flows], capacities))
+def _shared(
+    demands: tuple[Demand, ...], capacities: tuple[int, ...]
+) -> tuple[tuple[Rate, ...], bool]:
+    """Rates of flows under way together, and whether any of them is held back."""
+    flows = [Flow(0, *demand) for demand in demands]
+    full = [alone(flow, capacities) for flow in flows]
+    left: list[Rate] = list(capacities)
+    for flow, rate in zip(flows, full, strict=True):
+        for resource, weight in flow.uses:
+            left[resource] -= weight * rate
+    if min(left, default=0) >= 0:
+        return tuple(full), False
+    return tuple(max_min_rates(flows, capacities)), True
 
 
 class Fluid:
@@ -44,69 +54,63 @@ class Fluid:
         self.now_ns = 0
         self._capacities = tuple(capacities)
         self._watch = watch
-        self._wanted: list[Rate] = [0] * len(self._capacities)
-        self._flows: dict[int, Flow] = {}
-        self._full: dict[int, Rate] = {}
-        self._rates: dict[int, Rate] = {}
-        self._left: dict[int, Rate] = {}
-        self._since: dict[int, int] = {}
+        self._demands: dict[int, Demand] = {}
+        # Rate, since when, and what was left then.
+        self._moving: dict[int, tuple[Rate, int, Rate]] = {}
         self._ends: dict[int, int] = {}
         self._throttled = False
         self._stale = False
 
     def start(self, key: int, flow: Flow) -> None:
-        """Begin a flow now, under a key that is not in use."""
+        """Begin a flow now, under a key that is not in use.
+
+        Its cap, if it has one, is at most what its resources allow.
+        """
         size, uses, cap = flow
+        now_ns, ends = self.now_ns, self._ends
         full = alone(flow, self._capacities) if cap is None else cap
-        self._flows[key] = flow
-        self._full[key] = full
-        self._left[key] = size
-        self._rates[key] = full
-        self._since[key] = self.now_ns
-        self._ends[key] = self.now_ns - (-size // full)
-        wanted, capacities = self._wanted, self._capacities
-        if self._throttled:
+        if ends:
             self._stale = True
-        for resource, weight in uses:
-            total = wanted[resource] = wanted[resource] + weight * full
-            if total > capacities[resource]:
-                self._stale = True
+        self._demands[key] = (uses, cap)
+        self._moving[key] = (full, now_ns, size)
+        ends[key] = now_ns - (-size // full)
 
     def next_end_ns(self) -> int | None:
         """When the next flow ends if none begins before; None without flows."""
         if self._stale:
             self._share()
         if self._watch is not None:
-            self._watch(self.now_ns, dict(self._rates))
+            rates = {key: rate for key, (rate, _, _) in self._moving.items()}
+            self._watch(self.now_ns, rates)
         return min(self._ends.values()) if self._ends else None
 
     def advance(self, to_ns: int) -> list[int]:
         """Move on to a time not after the next end; returns the keys that end then."""
         self.now_ns = to_ns
-        ended = [key for key, end_ns in self._ends.items() if end_ns <= to_ns]
-        wanted = self._wanted
-        for key in ended:
-            full = self._full.pop(key)
-            for resource, weight in self._flows.pop(key).uses:
-                wanted[resource] -= weight * full
-            del self._ends[key], self._rates[key], self._left[key], self._since[key]
+        ends = self._ends
+        ended = []
+        for key in tuple(ends):
+            if ends[key] <= to_ns:
+                del self._demands[key], self._moving[key], ends[key]
+                ended.append(key)
         if self._throttled and ended:
             self._stale = True
         return ended
 
     def _share(self) -> None:
         """Work out every rate again, as of now."""
-        now_ns, left, since = self.now_ns, self._left, self._since
-        flows = tuple([flow[1:] for flow in self._flows.values()])
-        shared = _rates(flows, self._capacities)
-        self._throttled = False
-        for key, rate in zip(self._flows, shared, strict=True):
-            remaining = left[key] - self._rates[key] * (now_ns - since[key])
-            left[key], since[key], self._rates[key] = remaining, now_ns, rate
-            self._ends[key] = now_ns - (-remaining // rate)
-            if rate < self._full[key]:
-                self._throttled = True
         self._stale = False
+        demands, throttled = tuple(self._demands.values()), self._throttled
+        shared, self._throttled = _shared(demands, self._capacities)
+        if not (throttled or self._throttled):
+            return
+        now_ns, moving, ends = self.now_ns, self._moving, self._ends
+        for key, rate in zip(self._demands, shared, strict=True):
+            before, since_ns, left = moving[key]
+            if rate != before:  # else the end stays, to the nanosecond
+                left -= before * (now_ns - since_ns)
+                moving[key] = (rate, now_ns, left)
+                ends[key] = now_ns - (-left // rate)
 
 
 def run_flows(
@@ -135,5 +139,7 @@ def run_flows(
                 ends[key] = end_ns
         else:
             fluid.advance(start_ns)
-            fluid.start(begun, arrivals[begun][1])
-            begun += 1
+            while begun < len(arrivals) and arrivals[begun][0] == start_ns:
+                flow = arrivals[begun][1]
+                fluid.start(begun, flow._replace(cap=alone(flow, capacities)))
+                begun += 1

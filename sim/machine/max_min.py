@@ -23,20 +23,18 @@ class Flow(NamedTuple):
     Attributes:
         size: What is to be done, in nanobytes (bytes * 10**9).
         uses: (resource, weight) of each resource it takes, weights >= 1.
-        cap: Its rate when it has the machine to itself (bytes/s), >= 1; None is
-            whatever its resources allow.
+        cap: The most it reaches (bytes/s), >= 1; None is whatever its resources allow.
     """
 
     size: int
     uses: tuple[tuple[int, int], ...]
-    cap: int | None = None
+    cap: Rate | None = None
 
 
 def alone(flow: Flow, capacities: Sequence[int]) -> Rate:
     """Rate of a flow that shares its resources with nobody."""
-    if flow.cap is not None:
-        return flow.cap
-    return min(quotient(capacities[r], weight) for r, weight in flow.uses)
+    caps = [] if flow.cap is None else [flow.cap]
+    return min([*caps, *(quotient(capacities[r], weight) for r, weight in flow.uses)])
 
 
 def quotient(amount: Rate, by: Rate) -> Rate:

@@ -108,17 +108,15 @@ def run_streams(
     Raises:
         SimulationError: If kernels wait for each other in a circle.
     """
-    count = len(kernels)
-    starts, ends = [0] * count, [-1] * count
-    waiting = [
-        [i for i in range(count - 1, -1, -1) if kernels[i].stream == stream]
-        for stream in range(num_streams)
-    ]
-    idle = list(range(num_streams))
+    streams = [each.stream for each in kernels]
+    waiting = _queues(streams, num_streams)
+    starts, ends = [0] * len(kernels), [-1] * len(kernels)
+    held_by: dict[int, list[int]] = {}  # streams that wait for the kernel at a place
     fluid = Fluid(capacities, watch)
-    now_ns = done = 0
-    while done < count:
-        for stream in tuple(idle):
+    now_ns = 0
+    free = list(range(num_streams))
+    while True:
+        for stream in free:
             queue = waiting[stream]
             if not queue:
                 continue
@@ -126,18 +124,30 @@ def run_streams(
             _, _, _, flow, after = kernels[place]
             for back in after:
                 if ends[place - back] < 0:
+                    held_by.setdefault(place - back, []).append(stream)
                     break
             else:
                 queue.pop()
-                idle.remove(stream)
                 starts[place] = now_ns
                 fluid.start(place, flow)
         end_ns = fluid.next_end_ns()
         if end_ns is None:
-            raise SimulationError("kernels wait for each other in a circle")
+            break
         now_ns = end_ns
+        free = []
         for place in fluid.advance(now_ns):
             ends[place] = now_ns
-            idle.append(kernels[place].stream)
-            done += 1
+            free.append(streams[place])
+            if place in held_by:
+                free += held_by.pop(place)
+    if any(waiting):
+        raise SimulationError("kernels wait for each other in a circle")
     return Schedule(kernels, starts, ends, now_ns)
+
+
+def _queues(streams: Sequence[int], num_streams: int) -> list[list[int]]:
+    """Places of each stream's kernels, the first at the end."""
+    queues: list[list[int]] = [[] for _ in range(num_streams)]
+    for place in range(len(streams) - 1, -1, -1):
+        queues[streams[place]].append(place)
+    return queues

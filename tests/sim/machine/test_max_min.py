@@ -71,6 +71,10 @@ def test_a_flow_alone_runs_at_its_cap_for_exactly_its_time() -> None:
     assert run_flows([(7, Flow(rate * ns, ((0, 1),), rate))], [rate]) == [7 + ns]
 
 
+def test_a_flow_alone_with_a_cap_above_its_link_runs_at_the_link() -> None:
+    assert run_flows([(0, moved(10, 0, cap=20 * GB))], [5 * GB]) == [2]
+
+
 def test_an_end_between_nanoseconds_is_the_next_whole_one() -> None:
     assert run_flows([(0, moved(10, 0))], [3 * GB]) == [4]
 

@@ -90,6 +90,12 @@ def test_a_wait_over_two_kernels_back() -> None:
     assert checked(kernels).starts_ns == [0, 5, 15, 15]
 
 
+def test_one_end_frees_every_stream_that_waits_for_it() -> None:
+    kernels = [compute(10, 0), send(5, 0, 1), send(7, 0, 2)._replace(stream=2)]
+    schedule = run_streams(kernels, CAPACITIES, num_streams=3)
+    assert (schedule.starts_ns, schedule.ends_ns) == ([0, 10, 10], [10, 15, 17])
+
+
 def test_a_circle_is_an_error() -> None:
     with pytest.raises(SimulationError, match="circle"):
         run_streams([compute(5, 0, -1), send(5, 0, 1)], CAPACITIES)
