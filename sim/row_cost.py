@@ -34,13 +34,6 @@ class RowCost(NamedTuple):
     link_bytes: int
     flops: int
 
-    @property
-    def hbm_bytes(self) -> int:
-        """Weights and activations."""
-        return (
-            self.expert_weight_bytes + self.other_weight_bytes + self.activation_bytes
-        )
-
 
 class RowCosts:
     """Projections, norms, experts and all-reduces of layers, embedding and LM head.
