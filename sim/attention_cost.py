@@ -142,7 +142,7 @@ class AttentionCosts:
         return Attention(ns, outside, kv_bytes, activation_bytes, flops)
 
     def of_decodes(self, decoding: int, contexts: Int64) -> DecodeAttention:
-        """Decode attention as in :meth:`of`, over an array of contexts."""
+        """Decode attention as in :meth:`of`, over contexts that grow."""
         first, *others = [
             self._decodes_of(decoding, contexts, layers, window)
             for layers, window in self._decode_groups
@@ -163,7 +163,7 @@ class AttentionCosts:
         seen = np.minimum(contexts, decoding * window) if window else contexts
         return DecodeAttention(
             ns,
-            ns * beyond if np.logical_or.reduce(beyond) else None,
+            ns * beyond if beyond[-1] else None,  # (the longest context, if any)
             layers * work.kv_bytes * (seen + decoding),
             layers * self._decode_pair_flops * seen,
         )

@@ -107,7 +107,8 @@ class Engine:
         Raises:
             SimulationError: If the plan breaks a limit, a promise or the work queue.
         """
-        self._join_arrived()
+        if self.intake.incoming:
+            self._join_arrived()
         if not (self.decoding.size or self.prefilling or self.waiting):
             return None
         view = SchedulerView(
