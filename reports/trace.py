@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, Final
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, Final
 
 from sim.step_parts import SPAN_KERNELS, STEP_GAPS, STEP_KERNELS
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TRACE_FILE: Final = "trace.json.gz"
 MAX_EVENTS: Final = 500_000
@@ -40,9 +41,9 @@ class TracedRun:
         ranks: GPUs of a replica.
         num_blocks: KV blocks of a replica.
         idle_w: Power of an idle replica.
-        steps: See :func:`sim.steps.steps_frame`.
+        steps: See :func:`sim.steps.steps_table`.
         iterations: See :class:`sim.results.RunResult`.
-        requests: See :func:`sim.request_frame.requests_frame`.
+        requests: See :func:`sim.outcomes.outcomes_table`.
         off: (replica, start, end) in ns of stretches without power.
     """
 

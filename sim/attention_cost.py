@@ -25,11 +25,6 @@ class Attention(NamedTuple):
     activation_bytes: int
     flops: int
 
-    @property
-    def hbm_bytes(self) -> int:
-        """Keys, values and activations."""
-        return self.kv_bytes + self.activation_bytes
-
 
 class DecodeAttention(NamedTuple):
     """Decode attention of all layers over many contexts, int64 arrays.
@@ -117,12 +112,13 @@ class AttentionCosts:
 
     def _prefill_attention(self, span: LayerSpan) -> Attention:
         """Attention of prompt chunks; a batch in flight asks once per layer group."""
-        groups = self._window_groups(span.first, span.last)
+        first, last, before = span.first, span.last, self._work.windowed_before
         chunks = tuple([(chunk.start, chunk.tokens) for chunk in span.prefill])
-        key = (chunks, groups)
+        key = (chunks, last - first, before[last] - before[first])
         known = self._prefill.get(key)
         if known is None:
             bound(self._prefill)
+            groups = self._window_groups(first, last)
             known = self._prefill[key] = self._chunk_attention(chunks, groups)
         return known
 
@@ -146,7 +142,7 @@ class AttentionCosts:
         return Attention(ns, outside, kv_bytes, activation_bytes, flops)
 
     def of_decodes(self, decoding: int, contexts: Int64) -> DecodeAttention:
-        """Decode attention as in :meth:`of`, over an array of contexts."""
+        """Decode attention as in :meth:`of`, over contexts that grow."""
         first, *others = [
             self._decodes_of(decoding, contexts, layers, window)
             for layers, window in self._decode_groups
@@ -167,7 +163,7 @@ class AttentionCosts:
         seen = np.minimum(contexts, decoding * window) if window else contexts
         return DecodeAttention(
             ns,
-            ns * beyond if np.logical_or.reduce(beyond) else None,
+            ns * beyond if beyond[-1] else None,  # (the longest context, if any)
             layers * work.kv_bytes * (seen + decoding),
             layers * self._decode_pair_flops * seen,
         )
@@ -182,6 +178,8 @@ def slowest_prefill(
     windowed: bool,
 ) -> Timed:
     """Attention of a layer's (prefix, tokens) chunks on the slowest rank."""
+    if ranks.count == 1:
+        return kernels.prefill_attention(chunks, windowed=windowed)
     parts = ranks.spread(chunks, lambda chunk: work.prefill_flops(*chunk, 0))
     times = [
         kernels.prefill_attention(part, windowed=windowed) for part in parts if part

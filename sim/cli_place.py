@@ -19,7 +19,7 @@ from reports.placement_files import EXPERTS_FILE, LOADS_FILE, PLACE_FILE
 from sim.cli_output import print_json, progress
 from sim.config_errors import one_of
 from sim.errors import ConfigError
-from sim.expert_loads import experts_frame, loads_frame
+from sim.expert_loads import experts_table, loads_table
 from sim.files import write_csv_atomic, write_csv_gz_atomic, write_json_atomic
 from sim.place import (
     PlacedRow,
@@ -196,9 +196,9 @@ def _write(
         [{k: v for k, v in d.items() if k != "placement"} for d in documents]
     )
     write_csv_atomic(out / PLACE_FILE, table)
-    loads = loads_frame({row.result.strategy: row.loads for row in rows})
+    loads = loads_table({row.result.strategy: row.loads for row in rows})
     write_csv_gz_atomic(out / LOADS_FILE, loads)
-    experts = experts_frame(rows[0].result.stats.load)
+    experts = experts_table(rows[0].result.stats.load)
     write_csv_gz_atomic(out / EXPERTS_FILE, experts)
     write_json_atomic(out / "place.json", documents)
     for row in rows:

@@ -6,7 +6,8 @@ import math
 from pathlib import Path
 from typing import Any, Final
 
-import pandas as pd
+import numpy as np
+import numpy.typing as npt
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -99,7 +100,8 @@ def run_command(
     elif not quiet:
         _print_tables(result.summary)
         if recording.requests:
-            typer.echo(p99_note(result.requests))
+            ttft_ms = result.tables.requests.columns["ttft_ms"]
+            typer.echo(p99_note(np.asarray(ttft_ms)))
         typer.echo(f"written: {out}")
 
 
@@ -165,9 +167,9 @@ def _print_tables(summary: Summary) -> None:
         typer.echo(note)
 
 
-def p99_note(requests: pd.DataFrame) -> str:
+def p99_note(ttft_ms: npt.NDArray[np.float64]) -> str:
     """The interval of the p99 TTFT, or that there are too few requests for one."""
-    interval = quantile_interval(requests["ttft_ms"], _P99)
+    interval = quantile_interval(ttft_ms, _P99)
     if math.isnan(interval.low):
         return (
             f"p99: too few requests for an interval, {interval.count} of"

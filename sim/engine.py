@@ -109,7 +109,8 @@ class Engine:
         Raises:
             SimulationError: If the plan breaks a limit, a promise or the work queue.
         """
-        self._join_arrived()
+        if self.intake.incoming:
+            self._join_arrived()
         if not (self.decoding.size or self.prefilling):
             if not self.waiting:
                 return None

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import pandas as pd
+import numpy.typing as npt
 
 from sim.routing_stats import Float
+from sim.table import Table
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,27 +28,26 @@ class ExpertLoads:
     gpus: Float
 
 
-def experts_frame(experts: Float) -> pd.DataFrame:
+def experts_table(experts: Float) -> Table:
     """Load of every expert in every layer, relative to the mean, one row each."""
-    return _frame(experts, "expert")
+    return Table(_columns(experts, "expert"))
 
 
-def loads_frame(gpus: Mapping[str, Float]) -> pd.DataFrame:
+def loads_table(gpus: Mapping[str, Float]) -> Table:
     """Load of every GPU in every layer by strategy, relative to the mean."""
-    frames = []
-    for strategy, shares in gpus.items():
-        frame = _frame(shares, "gpu")
-        frame.insert(0, "strategy", strategy)
-        frames.append(frame)
-    return pd.concat(frames, ignore_index=True)
-
-
-def _frame(shares: Float, unit: str) -> pd.DataFrame:
-    layer, index = np.indices(shares.shape)
-    return pd.DataFrame(
-        {
-            "layer": layer.ravel(),
-            unit: index.ravel(),
-            "relative_load": (shares * shares.shape[1]).ravel(),
-        }
+    parts = [
+        {"strategy": np.full(shares.size, strategy)} | _columns(shares, "gpu")
+        for strategy, shares in gpus.items()
+    ]
+    return Table(
+        {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     )
+
+
+def _columns(shares: Float, unit: str) -> dict[str, npt.NDArray[Any]]:
+    layer, index = np.indices(shares.shape)
+    return {
+        "layer": layer.ravel(),
+        unit: index.ravel(),
+        "relative_load": (shares * shares.shape[1]).ravel(),
+    }

@@ -13,13 +13,16 @@ import math
 import os
 import secrets
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import pandas as pd
 
 from sim.config_errors import one_line
 from sim.errors import ConfigError
+from sim.table import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _GZIP_LEVEL: Final = 6
 
@@ -59,16 +62,17 @@ def write_csv_atomic(path: Path, frame: pd.DataFrame) -> None:
     Raises:
         ConfigError: If the file cannot be written.
     """
-    write_atomic(path, _csv(frame))
+    text = frame.to_csv(index=False, lineterminator="\n")
+    write_atomic(path, text.encode())
 
 
-def write_csv_gz_atomic(path: Path, frame: pd.DataFrame) -> None:
-    """Write gzipped CSV as :func:`write_csv_atomic` does, with no time and no name.
+def write_csv_gz_atomic(path: Path, table: Table) -> None:
+    """Write gzipped CSV of the same form, with no time and no name.
 
     Raises:
         ConfigError: If the file cannot be written.
     """
-    write_atomic(path, _gzipped(_csv(frame)))
+    write_atomic(path, _gzipped(table.csv().encode()))
 
 
 def write_json_gz_atomic(path: Path, obj: object) -> None:
@@ -87,10 +91,6 @@ def _gzipped(data: bytes) -> bytes:
     with gzip.GzipFile("", "wb", _GZIP_LEVEL, buffer, mtime=0) as file:
         file.write(data)
     return buffer.getvalue()
-
-
-def _csv(frame: pd.DataFrame) -> bytes:
-    return frame.to_csv(index=False, lineterminator="\n").encode()
 
 
 def _plain(value: object) -> object:

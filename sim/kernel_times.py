@@ -53,7 +53,10 @@ class KernelTimes(Protocol):
     def decode_attention_many(
         self, batch: int, contexts: npt.NDArray[np.int64], *, windowed: bool
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-        """:meth:`decode_attention` over many contexts: ns, and what is extrapolated."""
+        """:meth:`decode_attention` over contexts that grow: ns, what is extrapolated.
+
+        Whatever is extrapolated of a context is so of every longer one.
+        """
         ...
 
     def head(self, rows: int, logit_rows: int) -> Timed:

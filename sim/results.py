@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, Final
 
 from reports.placement_files import EXPERTS_FILE, LOADS_FILE
 from reports.trace import TRACE_FILE, TracedRun, trace_document
@@ -21,7 +19,7 @@ from sim.config_errors import one_line
 from sim.config_multiplex import MULTIPLEXED
 from sim.config_text import config_toml
 from sim.errors import ConfigError, SimulationError
-from sim.expert_loads import experts_frame, loads_frame
+from sim.expert_loads import experts_table, loads_table
 from sim.fidelity import fidelity_summary
 from sim.files import (
     write_atomic,
@@ -29,19 +27,22 @@ from sim.files import (
     write_json_atomic,
     write_json_gz_atomic,
 )
-from sim.iteration_log import IterationLog
 from sim.machine.pricer import FidelityMeter
 from sim.memory import memory_of, memory_summary
 from sim.metrics import latency_sample
+from sim.outcomes import outcomes_table
 from sim.recording import Recording
-from sim.request_frame import requests_frame
+from sim.run_tables import RunTables, iterations_table
 from sim.shell.cluster import ClusterRun
-from sim.steps import middle_window, steps_frame
+from sim.steps import middle_window, steps_table
 from sim.summary import Summary, run_summary, slo_of
 from sim.swap_summary import copy_times, swap_summary
-from sim.timeseries import run_end_ns, timeseries_frame
+from sim.timeseries import run_end_ns, timeseries_table
 from sim.units import s_from_ns
 from workloads.workload import Workload
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CONFIG_FILE: Final = "config.toml"
 RESULT_FILE: Final = "result.json"
@@ -60,17 +61,6 @@ _OPTIONAL_FILES: Final = (
     TRACE_FILE,
 )
 
-_ITERATION_COLUMNS: Final = (
-    "start_ns",
-    "end_ns",
-    "decode_tokens",
-    "prefill_layer_tokens",
-    "running",
-    "waiting",
-    "used_blocks",
-    "energy_j",
-)
-
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
@@ -79,40 +69,52 @@ class RunResult:
     Attributes:
         config: What ran.
         summary: The numbers of ``result.json``; see :func:`sim.summary.run_summary`.
-        requests: See :func:`sim.request_frame.requests_frame`.
-        timeseries: See :func:`sim.timeseries.timeseries_frame`.
-        steps: Ten seconds of iterations in full detail; see
-            :func:`sim.steps.steps_frame` and :func:`sim.steps.middle_window`.
-        trace: See :func:`reports.trace.trace_document`; None unless asked for.
-        iterations: One row per iteration: ``replica`` and the columns of
-            :class:`~sim.iteration_log.IterationLog`.
-        loads: Load of every GPU by MoE layer; see
-            :func:`sim.expert_loads.loads_frame`. Empty without a placement of experts.
-        experts: The same of every expert.
+        tables: See :class:`~sim.run_tables.RunTables`; each is a property here too, as
+            a data frame.
         recording: Which of the tables are there; the others are empty.
+        trace: See :func:`reports.trace.trace_document`; None unless asked for.
     """
 
     config: Config
     summary: Summary
-    requests: pd.DataFrame = field(default_factory=pd.DataFrame)
-    timeseries: pd.DataFrame = field(default_factory=pd.DataFrame)
-    steps: pd.DataFrame = field(default_factory=pd.DataFrame)
-    iterations: pd.DataFrame = field(default_factory=pd.DataFrame)
-    loads: pd.DataFrame = field(default_factory=pd.DataFrame)
-    experts: pd.DataFrame = field(default_factory=pd.DataFrame)
+    tables: RunTables = field(default_factory=RunTables)
     recording: Recording = Recording.ITERATIONS
     trace: dict[str, Any] | None = None
 
+    @property
+    def requests(self) -> pd.DataFrame:
+        """What became of each request."""
+        return self.tables.requests.frame
+
+    @property
+    def timeseries(self) -> pd.DataFrame:
+        """State and power, second by second."""
+        return self.tables.timeseries.frame
+
+    @property
+    def steps(self) -> pd.DataFrame:
+        """Ten seconds of iterations in full detail."""
+        return self.tables.steps.frame
+
+    @property
+    def iterations(self) -> pd.DataFrame:
+        """One row per iteration."""
+        return self.tables.iterations.frame
+
+    @property
+    def loads(self) -> pd.DataFrame:
+        """Load of every GPU by MoE layer."""
+        return self.tables.loads.frame
+
+    @property
+    def experts(self) -> pd.DataFrame:
+        """Load of every expert by MoE layer."""
+        return self.tables.experts.frame
+
     def reduced(self, recording: Recording) -> RunResult:
         """The result without the tables that a level does not keep."""
-        nothing = pd.DataFrame()
-        less = replace(self, recording=recording)
-        if not recording.requests:
-            less = replace(less, requests=nothing)
-        if not recording.iterations:
-            less = replace(less, timeseries=nothing, steps=nothing, iterations=nothing)
-            less = replace(less, loads=nothing, experts=nothing)
-        return less
+        tables = self.tables.reduced(recording)
+        return replace(self, tables=tables, recording=recording)
 
 
 def run_result(
@@ -146,33 +148,34 @@ def run_result(
         },
         recording=recording,
     )
-    if recording.requests:
-        requests = requests_frame(run.records, sample, slo_of(config))
-        result = replace(result, requests=requests)
-    if not recording.iterations:
+    if not recording.requests:
         return result
+    requests = outcomes_table(run.records, sample, slo_of(config))
+    if not recording.iterations:
+        return replace(result, tables=RunTables(requests))
     attempts = [*run.records, *run.fleet.lost] if run.fleet.lost else run.records
     at_once = config.engine.scheduler == MULTIPLEXED
     parts = [None if at_once else m.parts for m in each]
     detail = (run.logs, attempts, parts, machine.model.num_layers)
     copies = copy_times(swap, run.swaps)
-    result = replace(
-        result,
-        timeseries=timeseries_frame(
+    tables = RunTables(
+        requests=requests,
+        timeseries=timeseries_table(
             run.logs,
             [m.power for m in each],
             [m.num_blocks for m in each],
             run.fleet.off,
         ),
-        steps=steps_frame(*detail, middle_window(run.records), copies),
-        iterations=_iterations_frame(run.logs),
+        steps=steps_table(*detail, middle_window(run.records), copies),
+        iterations=iterations_table(run.logs),
     )
     if (loads := machine.expert_loads) is not None:
-        gpus = loads_frame({loads.strategy: loads.gpus})
-        result = replace(result, loads=gpus, experts=experts_frame(loads.experts))
+        gpus = loads_table({loads.strategy: loads.gpus})
+        tables = replace(tables, loads=gpus, experts=experts_table(loads.experts))
+    result = replace(result, tables=tables)
     if not trace:
         return result
-    traced = _traced(result, steps_frame(*detail, copies=copies), run)
+    traced = _traced(result, steps_table(*detail, copies=copies).frame, run)
     return replace(result, trace=trace_document(traced))
 
 
@@ -195,16 +198,17 @@ def write_run(directory: Path, result: RunResult, *, iterations: bool = False) -
     for name in (RESULT_FILE, *_OPTIONAL_FILES, FAILED_FILE):
         remove(directory / name)
     write_atomic(directory / CONFIG_FILE, config_toml(result.config).encode())
+    tables = result.tables
     if result.recording.requests:
-        write_csv_gz_atomic(directory / REQUESTS_FILE, result.requests)
+        write_csv_gz_atomic(directory / REQUESTS_FILE, tables.requests)
     if result.recording.iterations:
-        write_csv_gz_atomic(directory / TIMESERIES_FILE, result.timeseries)
-        write_csv_gz_atomic(directory / STEPS_FILE, result.steps)
-    if not result.experts.empty:
-        write_csv_gz_atomic(directory / LOADS_FILE, result.loads)
-        write_csv_gz_atomic(directory / EXPERTS_FILE, result.experts)
+        write_csv_gz_atomic(directory / TIMESERIES_FILE, tables.timeseries)
+        write_csv_gz_atomic(directory / STEPS_FILE, tables.steps)
+    if len(tables.experts):
+        write_csv_gz_atomic(directory / LOADS_FILE, tables.loads)
+        write_csv_gz_atomic(directory / EXPERTS_FILE, tables.experts)
     if iterations:
-        write_csv_gz_atomic(directory / ITERATIONS_FILE, result.iterations)
+        write_csv_gz_atomic(directory / ITERATIONS_FILE, tables.iterations)
     if result.trace is not None:
         write_json_gz_atomic(directory / TRACE_FILE, result.trace)
     write_json_atomic(directory / RESULT_FILE, result.summary)
@@ -277,15 +281,3 @@ def _unusable(path: Path, error: Exception) -> ConfigError:
     return ConfigError(
         f"{one_line(str(path))}: cannot be written: {one_line(str(reason))}"
     )
-
-
-def _iterations_frame(logs: Sequence[IterationLog]) -> pd.DataFrame:
-    frames = [
-        pd.DataFrame(
-            {"replica": replica}
-            | {name: getattr(log, name) for name in _ITERATION_COLUMNS},
-            index=range(len(log)),
-        )
-        for replica, log in enumerate(logs)
-    ]
-    return pd.concat(frames, ignore_index=True)

@@ -34,13 +34,6 @@ class RowCost(NamedTuple):
     link_bytes: int
     flops: int
 
-    @property
-    def hbm_bytes(self) -> int:
-        """Weights and activations."""
-        return (
-            self.expert_weight_bytes + self.other_weight_bytes + self.activation_bytes
-        )
-
 
 class RowCosts:
     """Projections, norms, experts and all-reduces of layers, embedding and LM head.
@@ -72,6 +65,7 @@ class RowCosts:
         self._ranks = ranks
         self._layers: dict[tuple[object, ...], RowCost] = {}
         self._iterations: dict[tuple[object, ...], RowCost] = {}
+        self._heads: dict[tuple[int, int], RowCost] = {}
 
     def of(self, plan: StepPlan, decoding: int) -> RowCost:
         """Cost of the rows of an iteration with ``decoding`` requests decoding."""
@@ -122,12 +116,14 @@ class RowCosts:
             for kind in self._work.kinds:
                 if layers := kind.layers(span.first, span.last):
                     layer = self._layer(kind, decoding, tokens)
-                    yield RowCost(*(layers * value for value in layer))
+                    yield RowCost._make([layers * value for value in layer])
 
     def _layer(
         self, kind: LayerKind, decoding: int, chunks: tuple[int, ...]
     ) -> RowCost:
         """One layer for decodes and chunks of prompts, attention apart."""
+        if self._coverage is None and self._ranks.count == 1:
+            decoding, chunks = decoding + sum(chunks), ()  # rows are rows
         key = (kind.leading, decoding, chunks)
         known = self._layers.get(key)
         if known is None:
@@ -171,9 +167,19 @@ class RowCosts:
         iteration, also before its last chunk or group. A vocabulary-parallel
         embedding ends in an all-reduce, the LM head in a gather.
         """
+        rows, logit_rows = decoding, decoding
+        for chunk in plan.spans[0].prefill:
+            rows += chunk.tokens
+        for span in plan.spans:
+            logit_rows += len(span.prefill)
+        known = self._heads.get((rows, logit_rows))
+        if known is None:
+            bound(self._heads)
+            known = self._heads[rows, logit_rows] = self._head_cost(rows, logit_rows)
+        return known
+
+    def _head_cost(self, rows: int, logit_rows: int) -> RowCost:
         kernels, work = self._kernels, self._work
-        rows = decoding + sum(chunk.tokens for chunk in plan.spans[0].prefill)
-        logit_rows = decoding + sum(len(span.prefill) for span in plan.spans)
         run, graph = self._padded(self._ranks.share(rows)) if rows else (0, True)
         waits = [kernels.gather_logits(self._ranks.share(logit_rows))]
         if rows:

@@ -24,15 +24,14 @@ from sim.build_fidelity import (
 )
 from sim.build_pools import Machines, alike, build_machines
 from sim.build_swap import swap_space
-from sim.checks import run_checker
-from sim.checks.machine import check_schedule
-from sim.checks.results import Finished, check_result
 from sim.config import Config
 from sim.errors import ConfigError
-from sim.machine.pricer import FidelityMeter
+from sim.events import Observer
+from sim.machine.pricer import FidelityMeter, ScheduleCheck
 from sim.memory import check_machines_memory
 from sim.recording import Recording
 from sim.results import RunResult, run_result
+from sim.shell.cluster import ClusterRun
 from workloads.workload import Workload
 
 
@@ -101,23 +100,41 @@ def run_prepared(
     if trace:
         _check_traceable(config, machine)
     kept = Recording.ITERATIONS if check or trace else recording
+    law, observer = _laws() if check else (None, None)
     meter = pricer = None
     if config.engine.fidelity == KERNEL:
         meter = FidelityMeter()
-        law = check_schedule if check else None
         pricer = kernel_pricer(config, machine, meter, law)
     machines = prepared.machines
     cluster = build_cluster(
         config, machines, workload, detailed=kept.iterations, pricer=pricer
     )
-    observer = run_checker() if check else None
     run = cluster.run(workload.requests, on_done, observer)
     result = run_result(
         config, machines, workload, run, trace=trace, meter=meter, recording=kept
     )
     if check:
-        check_result(Finished(machines, workload, run, result))
+        _check_result(machines, workload, run, result)
     return result.reduced(recording)
+
+
+# Laws take a twenty-fifth of a short run's time to load, so only checked runs do.
+
+
+def _laws() -> tuple[ScheduleCheck, Observer]:
+    """What is held against every schedule of kernels, and against every event."""
+    from sim.checks import run_checker  # noqa: PLC0415
+    from sim.checks.machine import check_schedule  # noqa: PLC0415
+
+    return check_schedule, run_checker()
+
+
+def _check_result(
+    machines: Machines, workload: Workload, run: ClusterRun, result: RunResult
+) -> None:
+    from sim.checks.results import Finished, check_result  # noqa: PLC0415
+
+    check_result(Finished(machines, workload, run, result))
 
 
 def _check_traceable(config: Config, machine: Machine) -> None:

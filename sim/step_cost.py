@@ -47,7 +47,7 @@ class HostTimes:
         layers = 0
         for span in spans:
             if span.prefill:
-                layers += span.layers
+                layers += span.last - span.first
         if not layers:
             return self.decode_ns
         if layers < num_layers:
@@ -123,10 +123,12 @@ class StepCostModel:
         duration_ns = kernel_ns + gap_ns + self._busy_ns(decoding)
         wait_ns = scaled(rows.wait_ns) + gap_ns
         flops = rows.flops + attention.flops
+        activation_bytes = rows.activation_bytes + attention.activation_bytes
+        weight_bytes = rows.expert_weight_bytes + rows.other_weight_bytes
         energy = self._power.split(
             duration_ns=duration_ns,
             wait_ns=wait_ns,
-            hbm_bytes=rows.hbm_bytes + attention.hbm_bytes,
+            hbm_bytes=weight_bytes + activation_bytes + attention.kv_bytes,
             flops=flops,
         )
         return StepCost(
@@ -139,13 +141,10 @@ class StepCostModel:
             rows.expert_weight_bytes,
             rows.other_weight_bytes,
             attention.kv_bytes,
-            rows.activation_bytes + attention.activation_bytes,
+            activation_bytes,
             rows.link_bytes,
             flops,
-            energy.run_j,
-            energy.wait_j,
-            energy.hbm_j,
-            energy.flop_j,
+            *energy,
         )
 
     def price_decodes(

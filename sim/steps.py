@@ -9,13 +9,13 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from sim.iteration_log import IterationLog
 from sim.plan import LayerSpan, PrefillChunk, StepPlan
 from sim.record_table import RecordTable
 from sim.request import RequestRecord
 from sim.step_parts import PARTS, StepParts
+from sim.table import Table
 from sim.units import NS_PER_S
 
 WINDOW_NS: Final = 10 * NS_PER_S
@@ -53,14 +53,14 @@ def middle_window(records: Sequence[RequestRecord]) -> Window:
     return Window(start_ns, start_ns + WINDOW_NS)
 
 
-def steps_frame(
+def steps_table(
     logs: Sequence[IterationLog],
     records: Sequence[RequestRecord],
     parts: Sequence[StepParts | None] | StepParts | None,
     num_layers: int,
     window: Window | None = None,
     copies: Sequence[Mapping[int, int]] = (),
-) -> pd.DataFrame:
+) -> Table:
     """Layer spans of iterations with their kernel times.
 
     Args:
@@ -98,7 +98,8 @@ def steps_frame(
             copies[replica] if copies else {},
         )
     ]
-    return pd.DataFrame(rows, columns=list(STEP_COLUMNS))
+    columns = np.array(rows, dtype=np.int64).reshape(-1, len(STEP_COLUMNS)).T
+    return Table(dict(zip(STEP_COLUMNS, columns, strict=True)))
 
 
 def _of(records: Iterable[RequestRecord], replica: int) -> list[RequestRecord]:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from sim.energy import PowerModel
 from sim.iteration_log import IterationLog
 from sim.outages import OffSpan
+from sim.table import Table
 from sim.units import NS_PER_S
 
 Int64 = npt.NDArray[np.int64]
@@ -22,12 +22,12 @@ def run_end_ns(logs: Sequence[IterationLog]) -> int:
     return max((log.last_end_ns for log in logs), default=0)
 
 
-def timeseries_frame(
+def timeseries_table(
     logs: Sequence[IterationLog],
     power: PowerModel | Sequence[PowerModel],
     num_blocks: int | Sequence[int],
     off: Sequence[Sequence[OffSpan]] = (),
-) -> pd.DataFrame:
+) -> Table:
     """Running and waiting requests, KV usage and power in bins of one second.
 
     The last bin ends with the run, so the sum of ``power_w`` times bin width is the
@@ -57,7 +57,7 @@ def timeseries_frame(
         energy_j -= passed_ns * _idle_j_per_ns(powers[0])
     room = len(logs) * num_blocks if isinstance(num_blocks, int) else sum(num_blocks)
     blocks = _sampled(logs, "used_blocks", starts)
-    return pd.DataFrame(
+    return Table(
         {
             "time_s": starts // NS_PER_S,
             "running": _sampled(logs, "running", starts),

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 from statistics import NormalDist
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 Float = npt.NDArray[np.float64]
+
+_NEVER: Final = 1e-300  # instead of 0, which has no logarithm
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,8 @@ class ExpertCoverage:
         decode = _capped(np.exp(skew.decode_skew * popularity), share)
         prompt = _capped(np.exp(skew.decode_skew * popularity + own), share)
         self._miss_decode: Float = 1.0 - decode[:, 0]
-        self._miss_prompt: Float = 1.0 - prompt
+        # exp of a product takes a fifteenth of a power's time
+        self._log_miss_prompt: Float = np.log(np.maximum(1.0 - prompt, _NEVER))
         self._chunk_miss: dict[int, Float] = {}
         self._touched: dict[tuple[int, tuple[int, ...]], float] = {}
 
@@ -101,7 +105,7 @@ class ExpertCoverage:
     def _chunk(self, tokens: int) -> Float:
         miss = self._chunk_miss.get(tokens)
         if miss is None:
-            miss = (self._miss_prompt**tokens).mean(axis=1)
+            miss = np.exp(tokens * self._log_miss_prompt).mean(axis=1)
             self._chunk_miss[tokens] = miss
         return miss
 

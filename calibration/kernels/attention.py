@@ -105,7 +105,10 @@ class PrefillAttention:
             sizes, rows["latency_ns"][single][order].astype(np.float64)
         )
         self._longest = int(sizes[-1])
-        self._shape = shape
+        self._window = shape.window
+        self._row_bytes = 2 * shape.num_heads * shape.head_dim * _Q_BYTES
+        self._key_bytes = shape.kv_bytes_per_token
+        self._pair_flops = 4 * shape.num_heads * shape.head_dim
         self._span = WorkSpan(gpu)
         self._scales: dict[int, tuple[float, bool]] = {}
 
@@ -127,22 +130,22 @@ class PrefillAttention:
     def work(self, chunks: Sequence[tuple[int, int]]) -> Work:
         """HBM bytes and FLOPs of one layer for (prefix, tokens) chunks."""
         parts = [self._chunk_work(prefix, tokens) for prefix, tokens in chunks]
-        return Work(sum(p.hbm_bytes for p in parts), sum(p.flops for p in parts))
+        return Work(sum([b for b, _ in parts]), sum([f for _, f in parts]))
 
-    def _chunk_work(self, prefix: int, tokens: int) -> Work:
-        shape, window = self._shape, self._shape.window
+    def _chunk_work(self, prefix: int, tokens: int) -> tuple[int, int]:
+        """HBM bytes and FLOPs of one chunk."""
+        window = self._window
         keys = (min(prefix, window) if window else prefix) + tokens
         pairs = attended_pairs(prefix, tokens, window)
-        row_bytes = 2 * shape.num_heads * shape.head_dim * _Q_BYTES
-        return Work(
-            tokens * row_bytes + keys * shape.kv_bytes_per_token,
-            4 * shape.num_heads * shape.head_dim * pairs,
-        )
+        hbm_bytes = tokens * self._row_bytes + keys * self._key_bytes
+        return hbm_bytes, pairs * self._pair_flops
 
     def _bounds(self, prefix: int, tokens: int) -> tuple[float, float, float]:
-        work, window = self._chunk_work(prefix, tokens), self._shape.window
-        longest = min(prefix + tokens, window) if window else prefix + tokens
-        return self._span.bounds(work.flops, longest, work.hbm_bytes)
+        hbm_bytes, flops = self._chunk_work(prefix, tokens)
+        longest, window = prefix + tokens, self._window
+        if window:
+            longest = min(longest, window)
+        return self._span.bounds(flops, longest, hbm_bytes)
 
     def _scale(self, tokens: int) -> tuple[float, bool]:
         known = self._scales.get(tokens)
@@ -196,6 +199,8 @@ class DecodeAttention:
     def at(self, batch: int, context: int) -> Timed:
         """Time of one layer for ``batch`` rows over ``context`` tokens in all."""
         timed = self._grid.at(batch, context / batch)
+        if self._heads_ratio == 1.0:
+            return timed
         ns = round(timed.ns * self._heads_ratio)
         return Timed(ns, ns if timed.extrapolated_ns else 0)
 

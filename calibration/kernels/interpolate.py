@@ -163,7 +163,7 @@ class LogLogGrid:
             ns *= row_scale
         if self._grows and not inside and columns[-1] > self._columns[-1]:
             ns *= np.maximum(columns / self._columns[-1], 1.0)
-        outside = (columns > limit) | (row_scale > 1.0)
+        outside = columns > (0.0 if row_scale > 1.0 else limit)
         return _rounded(ns, lambda k: self.at(row, float(columns[k]))), outside
 
     def _log_times_along(

@@ -103,6 +103,7 @@ class ModelKernels:
         _check_split(deployment)
         self._model = model
         self._scale = scale
+        self._unscaled = scale.unchanged
         self.tp = tp
         self._weight_bytes = 1 if dtype == "fp8" else 2
         dense = dense_gemms(tables, model, dtype)
@@ -230,9 +231,10 @@ class ModelKernels:
             return known[1]
         prefill, _ = self._attention[windowed]
         timed = prefill.at(chunks)
-        factor = self._prefill_factor
-        timed = Timed(round(timed.ns * factor), round(timed.extrapolated_ns * factor))
-        if not self._scale.unchanged:
+        if (factor := self._prefill_factor) != 1.0:
+            ns, outside = timed
+            timed = Timed(round(ns * factor), round(outside * factor))
+        if not self._unscaled:
             work = prefill.work(chunks)
             timed = self._scale.apply(timed, hbm_bytes=work.hbm_bytes, flops=work.flops)
         self._last_prefill[windowed] = (chunks, timed)
@@ -244,7 +246,7 @@ class ModelKernels:
             return Timed(0)
         _, decode = self._attention[windowed]
         timed = decode.at(batch, context)
-        if self._scale.unchanged:
+        if self._unscaled:
             return timed
         work = decode.work(batch, context)
         return self._scale.apply(timed, hbm_bytes=work.hbm_bytes, flops=work.flops)
@@ -255,7 +257,7 @@ class ModelKernels:
         """:meth:`decode_attention` over an array of contexts, for ``batch`` >= 1."""
         _, decode = self._attention[windowed]
         ns, outside = decode.many(batch, contexts)
-        if not self._scale.unchanged:
+        if not self._unscaled:
             hbm_bytes, flops = decode.work_many(batch, contexts)
             ns = self._scale.apply_many(ns, hbm_bytes=hbm_bytes, flops=flops)
         return ns, outside

@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from calibration.kernels.moe_roofline import MoeRoofline, MoeSlice
 from calibration.tables import DATA_DIR, KernelTables
 from sim.config_errors import clip, one_line
 from sim.errors import ConfigError
 from sim.input_file import read_bytes
+
+Float = npt.NDArray[np.float64]
 
 _FILE: Final = "moe_roofline.json"
 _SHAPE: Final = re.compile(r"[1-9][0-9]{0,17}(-[1-9][0-9]{0,17}){5}")
@@ -29,7 +32,7 @@ _MOST: Final = 1e30
 """Far beyond any rate or count; products of a few stay finite."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class SyntheticLoads:
     """What the hottest rank gets from the tables' routing, by tokens of all ranks.
 
@@ -40,10 +43,10 @@ class SyntheticLoads:
         pairs: Token-expert pairs.
     """
 
-    tokens: list[float]
-    touched: list[float]
-    padded: list[float]
-    pairs: list[float]
+    tokens: Float
+    touched: Float
+    padded: Float
+    pairs: Float
 
     def at(self, tokens: float) -> tuple[float, float, float]:
         """Experts touched, padded pairs and pairs; linear between token counts."""
@@ -118,7 +121,9 @@ def synthetic_loads(data_dir: Path, moe_slice: MoeSlice, tile: int) -> Synthetic
             raise ValueError("tokens not increasing")
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(data_dir, f"loads: {key}") from error
-    return SyntheticLoads(tokens, touched, padded, pairs)
+    return SyntheticLoads(
+        *(np.array(row, dtype=np.float64) for row in (tokens, touched, padded, pairs))
+    )
 
 
 def _roofline(data_dir: Path, key: str) -> MoeRoofline:

@@ -38,7 +38,6 @@ GROUP_RULES: Mapping[str, Callable[[int, int], int]] = MappingProxyType(
 """Group-count rules by their configuration name."""
 
 
-@lru_cache(maxsize=1024)
 def layer_groups(
     num_layers: int, groups: int, stage_ends: tuple[int, ...] = ()
 ) -> tuple[tuple[int, int], ...]:
@@ -63,6 +62,14 @@ def layer_groups(
         for (first, last), share in zip(stages, shares, strict=True)
         for group in _even(first, last, share)
     )
+
+
+@lru_cache(maxsize=1024)
+def group_ends(
+    num_layers: int, groups: int, stage_ends: tuple[int, ...] = ()
+) -> Mapping[int, int]:
+    """The one after the last layer of each of :func:`layer_groups`, by its first."""
+    return MappingProxyType(dict(layer_groups(num_layers, groups, stage_ends)))
 
 
 def _even(first: int, last: int, groups: int) -> list[tuple[int, int]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sim.plan import LayerSpan, PrefillChunk, StepPlan
 from sim.schedulers.admission import layered_batch
-from sim.schedulers.layer_groups import layer_groups
+from sim.schedulers.layer_groups import group_ends
 from sim.schedulers.room import make_room
 from sim.schedulers.spans import spans_around
 from sim.view import EngineLimits, SchedulerView
@@ -54,9 +54,9 @@ class LayeredPrefill:
     def group(self, batch: tuple[PrefillChunk, ...], done: int) -> tuple[int, int]:
         """First layer and the one after the last of the group at layer ``done``."""
         num_layers, ends = self.limits.num_layers, self.limits.stage_ends
-        tokens = sum(chunk.tokens for chunk in batch)
+        tokens = sum([chunk.tokens for chunk in batch])
         groups = min(self.group_rule(tokens, self.num_layer_groups), num_layers)
-        return next(g for g in layer_groups(num_layers, groups, ends) if g[0] == done)
+        return done, group_ends(num_layers, groups, ends)[done]
 
     def reject_reason(self, prompt_tokens: int) -> str | None:
         """Any prompt can be cut to the budget."""

@@ -29,6 +29,8 @@ def make_room(view: SchedulerView, limits: EngineLimits) -> Room:
     """
     needed, free = view.decode_blocks, view.free_blocks
     decoding, kept = view.num_decoding, view.stored_tokens
+    if needed <= free:
+        return Room((), decoding, free - needed, kept)
     preempted: list[int] = []
     newest = view.evictions(limits)
     while needed > free:

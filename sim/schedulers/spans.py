@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from sim.plan import LayerSpan, PrefillChunk
 from sim.view import PrefillState, SchedulerView
 
@@ -27,9 +29,20 @@ def spans_around(
 
     The decode batch runs through all of them.
     """
-    spans = [LayerSpan(first, last, batch + everywhere)]
+    spans: tuple[LayerSpan, ...] = (LayerSpan(first, last, batch + everywhere),)
     if first > 0:
-        spans.insert(0, LayerSpan(0, first, everywhere))
+        spans = (_apart(0, first, everywhere), *spans)
     if last < num_layers:
-        spans.append(LayerSpan(last, num_layers, everywhere))
-    return tuple(spans)
+        spans = (*spans, _apart(last, num_layers, everywhere))
+    return spans
+
+
+def _apart(first: int, last: int, everywhere: tuple[PrefillChunk, ...]) -> LayerSpan:
+    """Layers without the batch."""
+    return LayerSpan(first, last, everywhere) if everywhere else _decodes(first, last)
+
+
+@lru_cache(maxsize=1024)
+def _decodes(first: int, last: int) -> LayerSpan:
+    """Layers that only decode: there are few such spans, and iterations share them."""
+    return LayerSpan(first, last)

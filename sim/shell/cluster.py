@@ -279,7 +279,9 @@ class Cluster:
 
     def _route(self, record: RequestRecord) -> None:
         record.replica = self._pool.enter(record)
-        self._tell(Sent(self._clock.now_ns, record.request.id, record.replica))
+        if self._observer is not None:
+            at = (record.request.id, record.replica)
+            self._observer.on(Sent(self._clock.now_ns, *at))
         if self._frontend_ns:
             self._clock.process(self._deliver_later(record))
         else:

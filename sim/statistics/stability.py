@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from sim.statistics.intervals import t_quantile
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Growth, as a share of the arrival rate, below which a finite run cannot tell a
 # heavily loaded stable queue from an overloaded one.
@@ -26,7 +28,7 @@ def is_unstable(requests: pd.DataFrame) -> bool:
     rate, so loads from about 1.06 on are told; below that, a longer run tells.
 
     Args:
-        requests: See :func:`sim.request_frame.requests_frame`. A closed loop, whose
+        requests: See :func:`sim.outcomes.outcomes_table`. A closed loop, whose
             users wait, is never unstable; nor is what has under 100 arrivals.
     """
     arrivals = np.sort(requests["arrival_ns"].to_numpy(dtype=np.float64)) / 1e9

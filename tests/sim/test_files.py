@@ -24,6 +24,7 @@ from sim.files import (
     write_csv_gz_atomic,
     write_json_atomic,
 )
+from sim.table import Table
 
 FRAME = pd.DataFrame(
     {"id": [0, 1], "ttft_ms": [0.1 + 0.2, math.nan], "note": ["a,b", "é"]}
@@ -198,8 +199,7 @@ def test_csv_is_plain_and_exact(tmp_path: Path) -> None:
 def test_gzip_holds_the_csv_and_nothing_of_now(tmp_path: Path) -> None:
     """RFC 1952: flags 0 (no name), time 0, level hint 0, system 255 (unknown)."""
     path = tmp_path / "f.csv.gz"
-    frame = pd.DataFrame({"k": [k * k % 9973 for k in range(5000)]})
-    write_csv_gz_atomic(path, frame)
+    write_csv_gz_atomic(path, Table({"k": np.arange(5000) ** 2 % 9973}))
     data = path.read_bytes()
     assert data[:10] == bytes([0x1F, 0x8B, 8, 0, 0, 0, 0, 0, 0, 255])
     csv = "k\n" + "".join(f"{k * k % 9973}\n" for k in range(5000))
@@ -208,10 +208,11 @@ def test_gzip_holds_the_csv_and_nothing_of_now(tmp_path: Path) -> None:
     assert data[10:-8] == deflate.compress(csv.encode()) + deflate.flush()
 
 
-def test_same_frame_same_bytes_under_any_name(tmp_path: Path) -> None:
+def test_same_table_same_bytes_under_any_name(tmp_path: Path) -> None:
     """Two files written at two times under two names are one."""
-    write_csv_gz_atomic(tmp_path / "a.csv.gz", FRAME)
+    columns = {str(name): column.to_numpy() for name, column in FRAME.items()}
+    write_csv_gz_atomic(tmp_path / "a.csv.gz", Table(columns))
     os.utime(tmp_path / "a.csv.gz", (1, 1))
-    write_csv_gz_atomic(tmp_path / "sub" / "b.csv.gz", FRAME.copy())
+    write_csv_gz_atomic(tmp_path / "sub" / "b.csv.gz", Table(dict(columns)))
     first, second = (tmp_path / "a.csv.gz", tmp_path / "sub" / "b.csv.gz")
     assert first.read_bytes() == second.read_bytes()

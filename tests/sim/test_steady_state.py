@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from sim.config_file import load_config
 from sim.errors import ConfigError
 from sim.results import RunResult
+from sim.run_tables import RunTables
 from sim.runner import run_config
 from sim.steady_state import steady_metrics, weighted_median
+from sim.table import Table
 
 _MS = 1_000_000
 
@@ -19,23 +20,21 @@ def _result(
     first_ms: list[int], finish_ms: list[int], log: list[tuple[int, int, int, float]]
 ) -> RunResult:
     """A run from token times and (start ms, end ms, decode tokens, joules)."""
-    requests = pd.DataFrame(
-        {
-            "first_token_ns": np.array(first_ms) * _MS,
-            "finish_ns": np.array(finish_ms) * _MS,
-        }
-    )
-    iterations = pd.DataFrame(
-        [(a * _MS, b * _MS, n, j) for a, b, n, j in log],
-        columns=["start_ns", "end_ns", "decode_tokens", "energy_j"],
-    )
+    requests = {
+        "first_token_ns": np.array(first_ms) * _MS,
+        "finish_ns": np.array(finish_ms) * _MS,
+    }
+    start_ms, end_ms, tokens, energy_j = map(np.array, zip(*log, strict=True))
+    iterations = {
+        "start_ns": start_ms * _MS,
+        "end_ns": end_ms * _MS,
+        "decode_tokens": tokens,
+        "energy_j": energy_j,
+    }
     return RunResult(
         config=load_config(None),
         summary={"num_gpus": 2},
-        requests=requests,
-        timeseries=pd.DataFrame(),
-        steps=pd.DataFrame(),
-        iterations=iterations,
+        tables=RunTables(requests=Table(requests), iterations=Table(iterations)),
     )
 
 

@@ -12,7 +12,7 @@ from sim.config_file import load_config
 from sim.runner import PreparedRun, prepare
 from sim.shell.cluster import ClusterRun
 from sim.step_parts import PARTS
-from sim.steps import STEP_COLUMNS, Window, middle_window, steps_frame
+from sim.steps import STEP_COLUMNS, Window, middle_window, steps_table
 from sim.units import NS_PER_S
 from tests.sim.test_results import BUSY
 
@@ -44,7 +44,7 @@ def _frame(
 ) -> pd.DataFrame:
     machine = prepared.machine
     layers = machine.model.num_layers
-    return steps_frame(run.logs, run.records, machine.parts, layers, window)
+    return steps_table(run.logs, run.records, machine.parts, layers, window).frame
 
 
 @pytest.mark.parametrize("factor", [1.0, 1.0371])

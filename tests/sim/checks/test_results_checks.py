@@ -16,6 +16,7 @@ from sim.config_file import load_config
 from sim.errors import InvariantError
 from sim.results import RunResult, run_result
 from sim.runner import prepare
+from sim.table import Table
 from tests.sim.test_results import BUSY
 
 
@@ -48,9 +49,15 @@ def cell(table: str, column: str, change: Callable[[Any], Any]) -> Spoils:
         row = frame[column].first_valid_index()
         frame[column] = frame[column].astype(object)
         frame.loc[row, column] = change(frame.loc[row, column])
-        return {table: frame}
+        return retold(result, table, frame)
 
     return spoil
+
+
+def retold(result: RunResult, table: str, frame: pd.DataFrame) -> dict[str, Any]:
+    """The result with a frame in the place of one of its tables."""
+    columns = {str(name): column.to_numpy() for name, column in frame.items()}
+    return {"tables": replace(result.tables, **{table: Table(columns)})}
 
 
 def more(value: float) -> float:
@@ -67,11 +74,11 @@ SPOILED: dict[str, dict[str, Spoils]] = {
             name: cell("requests", name, a_bit_more)
             for name in ("ttft_ms", "tpot_ms", "e2el_ms", "max_itl_ms")
         },
-        "one token has no TPOT": lambda result: {
-            "requests": result.requests.assign(
-                tpot_ms=result.requests["tpot_ms"].fillna(0.0)
-            )
-        },
+        "one token has no TPOT": lambda result: retold(
+            result,
+            "requests",
+            result.requests.assign(tpot_ms=result.requests["tpot_ms"].fillna(0.0)),
+        ),
         "met_slo": cell("requests", "met_slo", lambda met: not met),
         "attainment": summary("slo_attainment", lambda value: value + 1 / 30),
         "percentiles": summary("p5_itl_ms", lambda value: 10 * value),

@@ -6,19 +6,19 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from sim.metrics import LatencySample, Slo, meets_slo
 from sim.record_table import RecordTable
 from sim.request import RequestRecord
+from sim.table import PartlyKnown, Table
 from sim.units import NS_PER_MS
 
 Values = npt.NDArray[np.float64] | npt.NDArray[np.bool_]
 
 
-def requests_frame(
+def outcomes_table(
     records: Sequence[RequestRecord], sample: LatencySample, slo: Slo
-) -> pd.DataFrame:
+) -> Table:
     """One row per request in workload order; a field without a value is empty.
 
     Args:
@@ -43,7 +43,7 @@ def requests_frame(
     gaps = np.maximum(sample.output_tokens - 1, 1)
     decode_ms = (sample.e2el_ns - sample.ttft_ns) / NS_PER_MS
     max_itl_ms = sample.worst_itl_ns / NS_PER_MS
-    return pd.DataFrame(
+    return Table(
         {
             "id": np.arange(len(table)),
             "arrival_ns": table.column("arrival_ns"),
@@ -65,9 +65,8 @@ def requests_frame(
     )
 
 
-def _optional(table: RecordTable, name: str) -> pd.arrays.IntegerArray:
-    """Integers beyond 2**53 stay exact although some are missing."""
-    return pd.arrays.IntegerArray(table.column(name).copy(), ~table.known(name))
+def _optional(table: RecordTable, name: str) -> PartlyKnown:
+    return PartlyKnown(table.column(name), table.known(name))
 
 
 def _where(known: npt.NDArray[np.bool_], values: Values) -> Values:
