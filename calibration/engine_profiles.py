@@ -9,7 +9,7 @@ from __future__ import annotations
 import tomllib
 from bisect import bisect_left
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
 from types import MappingProxyType
@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from calibration.kernels.experts import Inefficiency
 from calibration.lookup import unknown_name
+from calibration.model_shape import ModelShape
 from sim.step_cost import HostTimes
 
 CONFIDENCES: Final = ("high", "medium", "low")
@@ -59,6 +60,9 @@ class EngineProfile:
             run as their tables say.
         untuned_moe: (GPU, experts, intermediate size per GPU) that run Triton's
             default configuration.
+        sort_logit_ps: Time of sorting one logit of one decoding request, by GPU, which
+            PyTorch's sampler does where sampling is truncated; "other" is every GPU
+            that is not named. Empty where requests are sampled greedily.
         fitted_to: Measured numbers its constants have seen.
         note: What else to know; why nothing was seen, where ``fitted_to`` is empty.
         evidence: Confidence and source of every constant; does not price anything.
@@ -77,6 +81,7 @@ class EngineProfile:
     row_layer_ns: float
     moe: Inefficiency
     untuned_moe: tuple[tuple[str, int, int], ...]
+    sort_logit_ps: Mapping[str, float]
     fitted_to: tuple[str, ...]
     note: str = field(default="", repr=False)
     evidence: tuple[Evidence, ...] = field(default=(), repr=False)
@@ -91,6 +96,14 @@ class EngineProfile:
         if i == len(self.graph_rows):
             return rows, False
         return self.graph_rows[i], True
+
+    def sampling(self, gpu: str, model: ModelShape) -> EngineProfile:
+        """The profile where it serves ``model``: sorting is time per request."""
+        if not (self.sort_logit_ps and model.truncated_sampling):
+            return self
+        ps = self.sort_logit_ps.get(gpu, self.sort_logit_ps["other"])
+        own_ns = self.host.per_sequence_ns + round(model.vocab_size * ps / 1000)
+        return replace(self, host=replace(self.host, per_sequence_ns=own_ns))
 
     def moe_table(self, gpu: str, num_experts: int, inter_per_gpu: int) -> str:
         """The kernel table its fused MoE layer is timed by."""
@@ -136,6 +149,7 @@ def engine_profile(name: str) -> EngineProfile:
             entry.get("moe_memory_factor", 1.0), entry.get("moe_compute_factor", 1.0)
         ),
         untuned_moe=tuple((g, e, i) for g, e, i in entry.get("untuned_moe", ())),
+        sort_logit_ps=MappingProxyType(entry.get("sort_logit_ps", {})),
         fitted_to=tuple(entry["fitted_to"]),
         note=entry.get("note", ""),
         evidence=tuple(

@@ -132,6 +132,7 @@ def parse_hf_config(values: Mapping[str, Any], name: str, source: str) -> ModelS
         **_attention(config),
         **_feed_forward(config, layers),
         vocab_size=config.count("vocab_size", 10_000_000),
+        truncated_sampling=config.flag("truncated_sampling"),
         tie_word_embeddings=config.flag("tie_word_embeddings"),
         layer_windows=_windows(config, layers),
         max_position_embeddings=config.count("max_position_embeddings", 1_000_000_000),

@@ -74,6 +74,8 @@ class ModelShape:
         first_dense_layers: leading layers with a dense feed-forward part in MoE models.
         shared_intermediate_size: width of the shared experts together, 0 if none.
         latent: widths of latent attention, None for grouped-query attention.
+        truncated_sampling: tokens are drawn from the likeliest only (top-p or top-k),
+            by the model's own generation settings.
     """
 
     name: str
@@ -101,6 +103,7 @@ class ModelShape:
     first_dense_layers: int = 0
     shared_intermediate_size: int = 0
     latent: LatentShape | None = None
+    truncated_sampling: bool = False
 
     @property
     def is_moe(self) -> bool:

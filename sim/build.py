@@ -193,7 +193,7 @@ def build_machine(config: Config, profile: EngineProfile | None = None) -> Machi
     device = gpu(config.cluster.gpu)
     dtype = shape.native_dtype if config.model.dtype == "auto" else config.model.dtype
     kv_dtype = "fp8" if config.engine.kv_cache_dtype == "fp8" else "bfloat16"
-    profile = profile or profile_of(config)
+    profile = (profile or profile_of(config)).sampling(device.name, shape)
     tables = _tables(config, device, profile)
     deployment = _deployment(config, shape, dtype, kv_dtype)
     kernels = _kernels(config, tables, device, deployment, profile)

@@ -171,6 +171,8 @@ def profile_constants(profile: Any, prefix: str = "") -> dict[str, Any]:
         value = getattr(profile, field.name)
         if is_dataclass(value):
             found |= profile_constants(value, f"{prefix}{field.name}.")
+        elif isinstance(value, Mapping):
+            found |= {f"{prefix}{field.name}.{key}": own for key, own in value.items()}
         elif field.name == "evidence":
             found["evidence"] = [asdict(entry) for entry in value]
         else:

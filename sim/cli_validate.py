@@ -209,6 +209,7 @@ def _constants(profile: EngineProfile) -> Sequence[tuple[str, float]]:
         ("host.layered_ns", host.layered_ns),
         ("host.per_layer_ns", host.per_layer_ns),
         ("host.per_sequence_ns", host.per_sequence_ns),
+        *((f"sort_logit_ps.{gpu}", ps) for gpu, ps in profile.sort_logit_ps.items()),
     )
 
 

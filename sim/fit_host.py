@@ -2,7 +2,9 @@
 
 A measured case is a token time at a steady batch. Its kernels are simulated under the
 same load with no host time at all; the remainder is fitted, over all rows of a case,
-by non-negative least squares of relative errors on [layers, decoding requests].
+by non-negative least squares of relative errors on [layers, decoding requests] and,
+where requests were sampled as the model's generation settings say, on the logits that
+truncated sampling sorts, by GPU.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import numpy as np
 
 from calibration.engine_profiles import EngineProfile, engine_profile
 from calibration.measured import fit_cases
+from calibration.model_shape import ModelShape
 from sim.build import build_machine, build_workload_of
 from sim.build_cluster import build_cluster
 from sim.config import Config
@@ -28,7 +31,7 @@ _SPREAD: Final = 0.5
 
 
 def fit_host(case_name: str) -> EngineProfile:
-    """The case's profile with its times per layer and per request fitted again."""
+    """The case's profile with its times per layer, request and logit fitted again."""
     from scipy.optimize import nnls  # noqa: PLC0415  (slow to load)
 
     case = fit_cases()[case_name]
@@ -38,29 +41,48 @@ def fit_host(case_name: str) -> EngineProfile:
     measured = np.array([row["measured_ms"] for row in rows])
     rest = measured - np.array([milliseconds for milliseconds, _ in kernels])
     columns = np.array(
-        [[layers, row["batch"]] for (_, layers), row in zip(kernels, rows, strict=True)]
+        [
+            [
+                shape.num_layers,
+                row["batch"],
+                *_sorted_logits(profile, shape, row["gpu"], row["batch"]),
+            ]
+            for (_, shape), row in zip(kernels, rows, strict=True)
+        ]
     )
-    per_layer_ms, per_sequence_ms = nnls(columns / measured[:, None], rest / measured)[
-        0
-    ]
+    found = nnls(columns / measured[:, None], rest / measured)[0]
     host = HostTimes(
         decode_ns=0,
         prefill_ns=0,
         mixed_ns=0,
         layered_ns=0,
-        per_layer_ns=round(per_layer_ms * 1e4) * 100,
-        per_sequence_ns=round(per_sequence_ms * 1e4) * 100,
+        per_layer_ns=round(found[0] * 1e4) * 100,
+        per_sequence_ns=round(found[1] * 1e4) * 100,
     )
-    return replace(profile, host=host)
+    sort_ps = [round(value * 1e9) for value in found[2:]]
+    return replace(
+        profile,
+        host=host,
+        sort_logit_ps=dict(zip(profile.sort_logit_ps, sort_ps, strict=True)),
+    )
+
+
+def _sorted_logits(
+    profile: EngineProfile, shape: ModelShape, gpu: str, batch: int
+) -> list[int]:
+    """Logits sorted in an iteration, in the place of the GPU's constant."""
+    own = gpu if gpu in profile.sort_logit_ps else "other"
+    logits = batch * shape.vocab_size if shape.truncated_sampling else 0
+    return [logits if name == own else 0 for name in profile.sort_logit_ps]
 
 
 def _kernel_ms(
     profile: EngineProfile, case: Mapping[str, Any], row: Mapping[str, Any]
-) -> tuple[float, int]:
-    """The case's metric of the load without host time, and the model's layers."""
+) -> tuple[float, ModelShape]:
+    """The case's metric of the load without host time, and the model."""
     config = _closed_loop(row, case["prompt_tokens"])
     bare = HostTimes(decode_ns=0, prefill_ns=0, mixed_ns=0, layered_ns=0)
-    machine = build_machine(config, replace(profile, host=bare))
+    machine = build_machine(config, replace(profile, host=bare, sort_logit_ps={}))
     workload = build_workload_of(config)
     run = build_cluster(config, machine, workload).run(workload.requests)
     sample = latency_sample(run.records, [log.decode_end_ns for log in run.logs])
@@ -68,7 +90,7 @@ def _kernel_ms(
         "median_itl": lambda: sample.itl_ms.percentiles([50])[0],
         "mean_tpot": lambda: float(sample.tpot_ms.mean()),
     }[case["metric"]]()
-    return milliseconds, machine.model.num_layers
+    return milliseconds, machine.model
 
 
 def _closed_loop(row: Mapping[str, Any], prompt_tokens: int) -> Config:
