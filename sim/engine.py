@@ -43,8 +43,7 @@ class Engine:
         free_blocks: KV blocks nobody holds, those of the prefix cache included.
         cache: Blocks that can be found by what they hold; None without prefix caching.
         preemptions: Evictions so far.
-        parked: Prefilled requests whose KV cache waits to be moved elsewhere, with its
-            tokens.
+        parked: Tokens of prefilled requests whose KV cache waits to move elsewhere.
         intake: Requests that other replicas prefill for this one.
     """
 
