@@ -224,7 +224,7 @@ def main() -> None:
     for name in names:
         here: list[dict[str, float]] = []
         before: list[dict[str, float]] = []
-        for _ in range(1 if _is_long(name) else options.repeats):
+        for _ in range(1 if is_long(name) else options.repeats):
             here.append(_process(name, ROOT, *watch))
             if options.against or watch:
                 before.append(_process(name, checkout))
@@ -241,7 +241,7 @@ def main() -> None:
         RESULTS.write_text("\n".join([_machine(options.repeats), "", *lines, ""]))
 
 
-def _is_long(name: str) -> bool:
+def is_long(name: str) -> bool:
     """Of minutes, which are measured once."""
     requests = CASES[name].get("workload.num_requests", 0)
     return isinstance(requests, int) and requests >= _LONG
