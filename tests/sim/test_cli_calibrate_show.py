@@ -16,7 +16,6 @@ from sim.errors import ConfigError
 from sim.step_cost import HostTimes
 
 
-@pytest.mark.long
 def test_a_gpu_in_full(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -57,7 +56,6 @@ def test_json_holds_the_same_errors(capsys: pytest.CaptureFixture[str]) -> None:
     assert document["profiles"]["layered-prefill-v1"]["moe.memory"] > 1
 
 
-@pytest.mark.long
 def test_quiet_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     show_command("a100_sxm", None, as_json=False, quiet=True)
     assert capsys.readouterr() == ("", "")

@@ -101,7 +101,6 @@ def test_a_search_that_died_goes_on(tmp_path: Path) -> None:
     assert two == first
 
 
-@pytest.mark.long
 def test_what_is_met_always_or_never_is_said(tmp_path: Path) -> None:
     """Zero and infinity, not a made-up rate."""
     config = load_config(None, ["workload.num_requests=3"])
@@ -112,7 +111,6 @@ def test_what_is_met_always_or_never_is_said(tmp_path: Path) -> None:
     assert math.isinf(found.rate.estimate)
 
 
-@pytest.mark.long
 def test_overload_is_said_to_be_unstable(tmp_path: Path) -> None:
     """A loose limit that a finite run meets although its queue grows."""
     config = load_config(None, [*SINGLE_SERVER, "workload.num_requests=300"])
