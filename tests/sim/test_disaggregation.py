@@ -15,9 +15,10 @@ from sim.events import (
     Event,
     Stalled,
 )
-from sim.handover import Disaggregation, KvLinks
+from sim.handover import Disaggregation, Handover, KvLinks
 from sim.kv_stream import WHOLE
 from sim.queues import QUEUES
+from sim.request import RequestRecord
 from sim.routers import ROUTERS
 from sim.schedulers import SCHEDULERS
 from sim.shell.cluster import Cluster, ClusterRun, Disaggregated
@@ -25,7 +26,7 @@ from sim.transfer_events import (
     TransferEnded,
     TransferStarted,
 )
-from sim.view import EngineLimits
+from sim.view import EngineLimits, PrefillState
 from tests.sim.pricing import (
     QUICK,
     Scenario,
@@ -74,6 +75,7 @@ def disaggregated(
     tape: Tape | None = None,
     blocks: tuple[int, ...] = (),
     kv_transfer: str = WHOLE,
+    detailed: bool = True,
 ) -> ClusterRun:
     """Serve a scenario with that many of its replicas for prefill."""
     engines = [
@@ -96,6 +98,7 @@ def disaggregated(
         case.max_concurrency,
         frontend_ns,
         fast_forward=fast,
+        detailed=detailed,
         split=Disaggregated(Disaggregation(prefill, links, kv_transfer), make(1)),
     )
     return cluster.run(case.requests, observer=tape or Tape())
@@ -251,6 +254,19 @@ def test_decode_slots_bound_what_is_pulled() -> None:
     asked = [e.time_ns for e in tape.of(TransferStarted)]  # type: ignore[attr-defined]
     # 0: prefilled by 140, moved by 200, done at 420; 1 was prefilled by 280.
     assert asked == [140, 420]
+
+
+def test_a_prompt_computed_again_holds_a_slot() -> None:
+    """Of two, with one that decodes: an offered request waits for either to end."""
+    case = Scenario(requests((0, 10, 3)), limits(max_num_seqs=2))
+    engine = Engine(scheduler_of("orca", case), case.at, 100)
+    record = RequestRecord(request=case.requests[0], arrival_ns=0, runs=[])
+    engine.intake.offered.append(Handover(record, 10, 140, source=0))
+    engine.decoding.join(7, 10, 5)
+    engine.prefilling[8] = PrefillState(8, 12)
+    assert engine.pull() is None
+    del engine.prefilling[8]
+    assert engine.pull() is not None
 
 
 @pytest.mark.parametrize("frontend_ns", [0, 37])
