@@ -11,6 +11,8 @@ import pytest
 
 from calibration.cases import select_cases
 from calibration.engine_profiles import engine_profile, profile_names
+from sim.queues.ahead import ScheduledAhead
+from sim.queues.vtc import VirtualTokenCounter
 from sim.validate import case_errors
 from tests.sim.pricing import LinearPricer, Scenario, limits, requests, serve
 
@@ -81,6 +83,17 @@ def test_the_discipline_orders_whoever_is_not_late() -> None:
     case = Scenario(requests(*rows), at, pricer=PRICER, queue="sjf", ahead=True)
     longer, shorter = serve("chunked-prefill", case).tokens[1:]
     assert shorter < longer
+
+
+def test_the_discipline_is_told_what_was_decoded() -> None:
+    """VTC charges prompts of 4 and 6 tokens, and twice each of 5 output tokens."""
+    rows = requests((0, 4, 5), (0, 6, 5))
+    work = tuple(replace(request, client=request.id) for request in rows)
+    case = Scenario(work, limits(), pricer=PRICER, queue="vtc", ahead=True)
+    (engine,) = serve("chunked-prefill", case).engines
+    assert isinstance(engine.waiting, ScheduledAhead)
+    assert isinstance(engine.waiting.behind, VirtualTokenCounter)
+    assert engine.waiting.behind.served == {0: 14, 1: 16}
 
 
 def test_profiles_say_who_schedules_ahead() -> None:

@@ -37,6 +37,15 @@ def test_group_counts_of_the_published_code(cap: int) -> None:
         assert code_group_count(low, cap) == code_group_count(high, cap) == groups
 
 
+@pytest.mark.parametrize(
+    ("cap", "groups"), [(5, 4), (8, 4), (9, 4), (10, 5), (11, 5), (15, 7), (20, 8)]
+)
+def test_the_step_below_the_cap_is_half_of_it(cap: int, groups: int) -> None:
+    """As 6 is of 12 in the published code: rounded down, from 4 to 8."""
+    assert code_group_count(2049, cap) == code_group_count(4096, cap) == groups
+    assert isinstance(code_group_count(4096, cap), int)
+
+
 @pytest.mark.parametrize("rule", [code_group_count, paper_group_count])
 def test_group_counts_grow_from_one_to_the_cap(rule: Callable[[int, int], int]) -> None:
     """For any cap, more tokens never mean fewer groups."""

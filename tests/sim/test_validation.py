@@ -247,7 +247,9 @@ def run_script(*plans: StepPlan) -> None:
 ALL_DECODE = whole(chunk(0, 0, 10), chunk(1, 0, 10), chunk(2, 0, 10))
 
 
-@pytest.mark.parametrize("preempted", [(7,), (2, 2)], ids=["unknown", "twice"])
+@pytest.mark.parametrize(
+    "preempted", [(7,), (2, 2), (2, 1, 0, 0)], ids=["unknown", "twice", "too many"]
+)
 def test_only_decoding_requests_are_preempted(preempted: tuple[int, ...]) -> None:
     """A victim that does not decode is an error of the policy, named as such."""
     layers = (LayerSpan(0, 4),)
