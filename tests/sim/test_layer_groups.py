@@ -80,6 +80,19 @@ def test_layer_groups_equal_array_split(num_layers: int) -> None:
         assert list(layer_groups(num_layers, groups)) == expected
 
 
+@pytest.mark.parametrize(
+    ("groups", "ends"),
+    [(1, (8, 12)), (3, (4, 8, 12)), (4, (3, 6, 8, 12)), (5, (3, 6, 8, 10, 12))],
+)
+def test_groups_of_stages_go_where_they_are_largest(
+    groups: int, ends: tuple[int, ...]
+) -> None:
+    """Stages of 8 and 4 layers, one group each at least; the first of equals is split."""
+    firsts = (0, *ends[:-1])
+    expected = tuple(zip(firsts, ends, strict=True))
+    assert layer_groups(12, groups, stage_ends=(8, 12)) == expected
+
+
 QWEN = limits(num_layers=48, max_model_len=65536)
 
 
