@@ -87,7 +87,7 @@ def test_layer_groups_equal_array_split(num_layers: int) -> None:
 def test_groups_of_stages_go_where_they_are_largest(
     groups: int, ends: tuple[int, ...]
 ) -> None:
-    """Stages of 8 and 4 layers, one group each at least; the first of equals is split."""
+    """Stages of 8 and 4 layers, a group each at least; the first of equals is split."""
     firsts = (0, *ends[:-1])
     expected = tuple(zip(firsts, ends, strict=True))
     assert layer_groups(12, groups, stage_ends=(8, 12)) == expected
