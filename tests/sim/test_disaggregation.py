@@ -18,6 +18,7 @@ from sim.events import (
 from sim.handover import Disaggregation, Handover, KvLinks
 from sim.kv_stream import WHOLE
 from sim.queues import QUEUES
+from sim.queues.vtc import VirtualTokenCounter
 from sim.request import RequestRecord
 from sim.routers import ROUTERS
 from sim.schedulers import SCHEDULERS
@@ -160,6 +161,21 @@ def test_a_full_decode_replica_makes_the_prefill_replica_wait() -> None:
     ]
     stalls = [(e.time_ns, e.replica) for e in tape.of(Stalled)]  # type: ignore[attr-defined]
     assert (420, 0) in stalls  # 2 waits for blocks, and nothing can run
+
+
+def test_a_fair_queue_is_charged_where_tokens_are_decoded() -> None:
+    """Prompts of 10 tokens and a first token each there, twice 4 more tokens here."""
+    work = requests((0, 10, 5), (0, 10, 5))
+    work = tuple(replace(request, client=request.id) for request in work)
+    case, queues = Scenario(work, limits()), [VirtualTokenCounter() for _ in range(2)]
+    engines = [
+        Engine(scheduler_of("orca", case), case.at, 100, queue, hands_over=prefill)
+        for queue, prefill in zip(queues, (True, False), strict=True)
+    ]
+    router = ROUTERS["round-robin"]
+    split = Disaggregated(Disaggregation(1, LINKS, WHOLE), router())
+    Cluster(engines, ManyPricer(), router(), split=split).run(work)
+    assert [queue.served for queue in queues] == [{0: 12, 1: 12}, {0: 8, 1: 8}]
 
 
 PARAMETERS = {

@@ -7,11 +7,13 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from sim.plan import LayerSpan, PrefillChunk
 from sim.schedulers.layer_groups import (
     code_group_count,
     layer_groups,
     paper_group_count,
 )
+from sim.schedulers.spans import spans_around
 from tests.sim.pricing import (
     Scenario,
     Served,
@@ -133,6 +135,19 @@ def test_short_prompt_in_a_long_batch_takes_as_long() -> None:
     ends = [end for _, end in served.spans_ns()]
     assert len(ends) == 16
     assert served.tokens == [[ends[-1]], [ends[-1]]]
+
+
+def test_a_lane_runs_through_all_layers_around_a_group() -> None:
+    """Prompt 1 in layers 2 and 3 of 6; prompt 2 beside it in them and all others."""
+    group, lane = PrefillChunk(1, 0, 600), PrefillChunk(2, 0, 30)
+    assert spans_around(2, 4, 6, (group,), (lane,)) == (
+        LayerSpan(0, 2, (lane,)),
+        LayerSpan(2, 4, (group, lane)),
+        LayerSpan(4, 6, (lane,)),
+    )
+    decodes = (LayerSpan(0, 2), LayerSpan(2, 4, (group,)), LayerSpan(4, 6))
+    assert spans_around(2, 4, 6, (group,)) == decodes
+    assert spans_around(0, 6, 6, (group,)) == (LayerSpan(0, 6, (group,)),)
 
 
 def test_groups_never_exceed_the_layers() -> None:
