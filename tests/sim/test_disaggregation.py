@@ -17,6 +17,7 @@ from sim.events import (
 )
 from sim.handover import Disaggregation, Handover, KvLinks
 from sim.kv_stream import WHOLE
+from sim.plan import StepPlan
 from sim.queues import QUEUES
 from sim.queues.vtc import VirtualTokenCounter
 from sim.request import RequestRecord
@@ -27,9 +28,10 @@ from sim.transfer_events import (
     TransferEnded,
     TransferStarted,
 )
-from sim.view import EngineLimits, PrefillState
+from sim.view import EngineLimits, PrefillState, Scheduler, SchedulerView
 from tests.sim.pricing import (
     QUICK,
+    Recorder,
     Scenario,
     limits,
     requests,
@@ -63,6 +65,18 @@ class Tape:
 
     def of(self, *kinds: type) -> list[Event]:
         return [event for event in self.events if isinstance(event, kinds)]
+
+
+class Views(Recorder):
+    """A policy that keeps what it was shown."""
+
+    def __init__(self, inner: Scheduler) -> None:
+        super().__init__(inner)
+        self.views: list[SchedulerView] = []
+
+    def plan(self, view: SchedulerView) -> StepPlan:
+        self.views.append(view)
+        return super().plan(view)
 
 
 def disaggregated(
@@ -283,6 +297,20 @@ def test_a_prompt_computed_again_holds_a_slot() -> None:
     assert engine.pull() is None
     del engine.prefilling[8]
     assert engine.pull() is not None
+
+
+def test_a_policy_sees_the_slots_of_caches_on_their_way() -> None:
+    """They are taken, though nothing of them runs yet."""
+    case = Scenario(requests((0, 10, 3)), limits())
+    policy = Views(scheduler_of("orca", case))
+    engine = Engine(policy, case.at, 100)
+    record = RequestRecord(request=case.requests[0], arrival_ns=0, runs=[])
+    engine.decoding.join(7, 10, 5)
+    engine.plan()
+    engine.intake.offered.append(Handover(record, 10, 140, source=0))
+    engine.pull()
+    engine.plan()
+    assert [view.incoming for view in policy.views] == [0, 1]
 
 
 @pytest.mark.parametrize("frontend_ns", [0, 37])
