@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine
 
 LONG_FACTOR = 26
@@ -15,12 +16,19 @@ LONG_FACTOR = 26
 LONG_FLOOR = 100_000
 """Property cases the whole long suite must have run."""
 
+MUTANT = "MUTANT_UNDER_TEST"
+"""In the environment of tests of a mutant, where that one fails is all to be known."""
+
 _DEFAULT_CASES = 30
 _counter = {"passed": 0}
 
 
 def load_profile(*, long: bool) -> None:
-    """The normal suite repeats its cases; the long one draws new ones from a seed."""
+    """The normal suite repeats its cases; the long one draws new ones from a seed.
+
+    A case that kills a mutant is not made smaller, which takes most of the time.
+    """
+    quick = (Phase.explicit, Phase.generate)
     settings.register_profile(
         "servescope",
         max_examples=_DEFAULT_CASES * (LONG_FACTOR if long else 1),
@@ -29,6 +37,7 @@ def load_profile(*, long: bool) -> None:
         suppress_health_check=[HealthCheck.too_slow],
         database=None,  # the seed alone replays a failure
         print_blob=True,
+        phases=quick if MUTANT in os.environ else tuple(Phase),
     )
     settings.load_profile("servescope")
 

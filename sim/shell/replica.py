@@ -98,9 +98,9 @@ class Replica:
         pricer: StepPricer,
         outlets: Outlets,
         *,
-        index: int = 0,
+        index: int,
+        detailed: bool,
         fast_forward: bool = True,
-        detailed: bool = True,
     ) -> None:
         self._clock = clock
         self._price = pricer.price
@@ -138,11 +138,7 @@ class Replica:
     def withdraw(self, request_id: int) -> None:
         """Forget a request that was to come: its prefill has finished it."""
         self.engine.withdraw(request_id)
-        if self._idle is not None and not self.engine.has_work:
-            idle, self._idle = self._idle, None
-            idle.succeed()  # no longer stalled but idle
-        else:
-            self._notice()
+        self._notice()
 
     def release(self, request_id: int) -> None:
         """Give up the KV cache of a parked request, which has moved."""

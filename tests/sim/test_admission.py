@@ -9,6 +9,7 @@ import pytest
 
 from sim.plan import PrefillChunk
 from sim.schedulers import SCHEDULERS
+from sim.schedulers.room import Room, make_room
 from sim.view import PrefillState, QueuedRequest, SchedulerView
 from tests.sim.pricing import (
     limits,
@@ -63,6 +64,19 @@ def test_budget_counts_the_decodes_that_are_left() -> None:
     assert plan.spans[0].prefill == (PrefillChunk(5, 10, 7),)
 
 
+def test_room_is_made_newest_first_by_hand() -> None:
+    """Full blocks of 16: each of 4 decodes needs one, and none is free.
+
+    9 gives back 2 and needs none, then 8 gives back 1: 3 blocks for 2, of 32 tokens.
+    """
+    full = view([], num_decoding=4, free_blocks=0)._replace(
+        decode_blocks=4,
+        stored_tokens=32 + 16 + 16 + 16,
+        newest_decoding=lambda: iter([(9, 32), (8, 16), (7, 16), (6, 16)]),
+    )
+    assert make_room(full, limits()) == Room((9, 8), 2, 1, 32)
+
+
 @pytest.mark.parametrize("decodes", [10, 11])
 def test_decodes_may_use_up_the_chunk(decodes: int) -> None:
     """Chunked prefill then runs no prompt token, new or in progress."""
@@ -76,6 +90,8 @@ def test_max_num_seqs_counts_decodes(name: str) -> None:
     """3 of 5 slots decode, so 2 of the 4 waiting enter."""
     seen = view([(i, 5) for i in range(4)], num_decoding=3)
     assert admitted(name, seen, max_num_seqs=5) == {0: 5, 1: 5}
+    coming = seen._replace(num_decoding=2, incoming=1)  # a cache on its way has one
+    assert admitted(name, coming, max_num_seqs=5) == {0: 5, 1: 5}
 
 
 @pytest.mark.parametrize("name", sorted(SCHEDULERS))

@@ -11,6 +11,8 @@ import pytest
 
 from calibration.cases import select_cases
 from calibration.engine_profiles import engine_profile, profile_names
+from sim.queues.ahead import ScheduledAhead
+from sim.queues.vtc import VirtualTokenCounter
 from sim.validate import case_errors
 from tests.sim.pricing import LinearPricer, Scenario, limits, requests, serve
 
@@ -59,6 +61,21 @@ def test_nothing_else_to_do_is_nothing_decided() -> None:
     assert first_tokens(*rows, ahead=True) == [140, 280]
 
 
+def test_one_who_was_seen_makes_the_next_one_late() -> None:
+    """Two at a time, and all that ran end together: 0 to 180 ns, 180 to 360 ns.
+
+    A fifth, of 50 ns like the two of the second iteration, was there when that began
+    and is scheduled for 360 ns; one of 300 ns is not, though a slot is free: 500 ns.
+    """
+    rows = ((0, 4, 1), (0, 4, 1), (50, 4, 1), (50, 4, 1), (50, 4, 1), (300, 4, 1))
+    at = limits(num_layers=1, max_num_seqs=2)
+    for ahead, last in ((True, [500, 640]), (False, [540, 540])):
+        case = Scenario(requests(*rows), at, pricer=PRICER, ahead=ahead)
+        served = serve("chunked-prefill", case)
+        times = [tokens[0] for tokens in served.tokens]
+        assert times == [180, 180, 360, 360, *last]
+
+
 def test_the_discipline_orders_whoever_is_not_late() -> None:
     """Of two late ones the shorter goes first, once both can."""
     rows = ((0, 4, 20), (250, 16, 1), (260, 4, 1))
@@ -66,6 +83,17 @@ def test_the_discipline_orders_whoever_is_not_late() -> None:
     case = Scenario(requests(*rows), at, pricer=PRICER, queue="sjf", ahead=True)
     longer, shorter = serve("chunked-prefill", case).tokens[1:]
     assert shorter < longer
+
+
+def test_the_discipline_is_told_what_was_decoded() -> None:
+    """VTC charges prompts of 4 and 6 tokens, and twice each of 5 output tokens."""
+    rows = requests((0, 4, 5), (0, 6, 5))
+    work = tuple(replace(request, client=request.id) for request in rows)
+    case = Scenario(work, limits(), pricer=PRICER, queue="vtc", ahead=True)
+    (engine,) = serve("chunked-prefill", case).engines
+    assert isinstance(engine.waiting, ScheduledAhead)
+    assert isinstance(engine.waiting.behind, VirtualTokenCounter)
+    assert engine.waiting.behind.served == {0: 14, 1: 16}
 
 
 def test_profiles_say_who_schedules_ahead() -> None:

@@ -15,9 +15,12 @@ from sim.events import (
     Event,
     Stalled,
 )
-from sim.handover import Disaggregation, KvLinks
+from sim.handover import Disaggregation, Handover, KvLinks
 from sim.kv_stream import WHOLE
+from sim.plan import StepPlan
 from sim.queues import QUEUES
+from sim.queues.vtc import VirtualTokenCounter
+from sim.request import RequestRecord
 from sim.routers import ROUTERS
 from sim.schedulers import SCHEDULERS
 from sim.shell.cluster import Cluster, ClusterRun, Disaggregated
@@ -25,9 +28,10 @@ from sim.transfer_events import (
     TransferEnded,
     TransferStarted,
 )
-from sim.view import EngineLimits
+from sim.view import EngineLimits, PrefillState, Scheduler, SchedulerView
 from tests.sim.pricing import (
     QUICK,
+    Recorder,
     Scenario,
     limits,
     requests,
@@ -63,6 +67,18 @@ class Tape:
         return [event for event in self.events if isinstance(event, kinds)]
 
 
+class Views(Recorder):
+    """A policy that keeps what it was shown."""
+
+    def __init__(self, inner: Scheduler) -> None:
+        super().__init__(inner)
+        self.views: list[SchedulerView] = []
+
+    def plan(self, view: SchedulerView) -> StepPlan:
+        self.views.append(view)
+        return super().plan(view)
+
+
 def disaggregated(
     name: str,
     case: Scenario,
@@ -74,6 +90,7 @@ def disaggregated(
     tape: Tape | None = None,
     blocks: tuple[int, ...] = (),
     kv_transfer: str = WHOLE,
+    detailed: bool = True,
 ) -> ClusterRun:
     """Serve a scenario with that many of its replicas for prefill."""
     engines = [
@@ -96,6 +113,7 @@ def disaggregated(
         case.max_concurrency,
         frontend_ns,
         fast_forward=fast,
+        detailed=detailed,
         split=Disaggregated(Disaggregation(prefill, links, kv_transfer), make(1)),
     )
     return cluster.run(case.requests, observer=tape or Tape())
@@ -157,6 +175,21 @@ def test_a_full_decode_replica_makes_the_prefill_replica_wait() -> None:
     ]
     stalls = [(e.time_ns, e.replica) for e in tape.of(Stalled)]  # type: ignore[attr-defined]
     assert (420, 0) in stalls  # 2 waits for blocks, and nothing can run
+
+
+def test_a_fair_queue_is_charged_where_tokens_are_decoded() -> None:
+    """Prompts of 10 tokens and a first token each there, twice 4 more tokens here."""
+    work = requests((0, 10, 5), (0, 10, 5))
+    work = tuple(replace(request, client=request.id) for request in work)
+    case, queues = Scenario(work, limits()), [VirtualTokenCounter() for _ in range(2)]
+    engines = [
+        Engine(scheduler_of("orca", case), case.at, 100, queue, hands_over=prefill)
+        for queue, prefill in zip(queues, (True, False), strict=True)
+    ]
+    router = ROUTERS["round-robin"]
+    split = Disaggregated(Disaggregation(1, LINKS, WHOLE), router())
+    Cluster(engines, ManyPricer(), router(), split=split).run(work)
+    assert [queue.served for queue in queues] == [{0: 12, 1: 12}, {0: 8, 1: 8}]
 
 
 PARAMETERS = {
@@ -251,6 +284,33 @@ def test_decode_slots_bound_what_is_pulled() -> None:
     asked = [e.time_ns for e in tape.of(TransferStarted)]  # type: ignore[attr-defined]
     # 0: prefilled by 140, moved by 200, done at 420; 1 was prefilled by 280.
     assert asked == [140, 420]
+
+
+def test_a_prompt_computed_again_holds_a_slot() -> None:
+    """Of two, with one that decodes: an offered request waits for either to end."""
+    case = Scenario(requests((0, 10, 3)), limits(max_num_seqs=2))
+    engine = Engine(scheduler_of("orca", case), case.at, 100)
+    record = RequestRecord(request=case.requests[0], arrival_ns=0, runs=[])
+    engine.intake.offered.append(Handover(record, 10, 140, source=0))
+    engine.decoding.join(7, 10, 5)
+    engine.prefilling[8] = PrefillState(8, 12)
+    assert engine.pull() is None
+    del engine.prefilling[8]
+    assert engine.pull() is not None
+
+
+def test_a_policy_sees_the_slots_of_caches_on_their_way() -> None:
+    """They are taken, though nothing of them runs yet."""
+    case = Scenario(requests((0, 10, 3)), limits())
+    policy = Views(scheduler_of("orca", case))
+    engine = Engine(policy, case.at, 100)
+    record = RequestRecord(request=case.requests[0], arrival_ns=0, runs=[])
+    engine.decoding.join(7, 10, 5)
+    engine.plan()
+    engine.intake.offered.append(Handover(record, 10, 140, source=0))
+    engine.pull()
+    engine.plan()
+    assert [view.incoming for view in policy.views] == [0, 1]
 
 
 @pytest.mark.parametrize("frontend_ns", [0, 37])

@@ -164,3 +164,9 @@ def test_rejected_request_owes_no_tokens_and_takes_no_blocks() -> None:
     assert not engine.has_work
     assert engine.free_blocks == 4
     assert record.output_tokens == 0
+
+
+def test_prefix_caching_is_asked_for() -> None:
+    """An engine that is told nothing keeps no block of who has left."""
+    at = limits()
+    assert Engine(scheduler("orca", at), at, 9).cache is None

@@ -7,11 +7,13 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from sim.plan import LayerSpan, PrefillChunk
 from sim.schedulers.layer_groups import (
     code_group_count,
     layer_groups,
     paper_group_count,
 )
+from sim.schedulers.spans import spans_around
 from tests.sim.pricing import (
     Scenario,
     Served,
@@ -35,6 +37,15 @@ def test_group_counts_of_the_published_code(cap: int) -> None:
     """Both ends of every step."""
     for (low, high), groups in zip(STEPS, TABLE[cap], strict=True):
         assert code_group_count(low, cap) == code_group_count(high, cap) == groups
+
+
+@pytest.mark.parametrize(
+    ("cap", "groups"), [(5, 4), (8, 4), (9, 4), (10, 5), (11, 5), (15, 7), (20, 8)]
+)
+def test_the_step_below_the_cap_is_half_of_it(cap: int, groups: int) -> None:
+    """As 6 is of 12 in the published code: rounded down, from 4 to 8."""
+    assert code_group_count(2049, cap) == code_group_count(4096, cap) == groups
+    assert isinstance(code_group_count(4096, cap), int)
 
 
 @pytest.mark.parametrize("rule", [code_group_count, paper_group_count])
@@ -69,6 +80,19 @@ def test_layer_groups_equal_array_split(num_layers: int) -> None:
         parts = np.array_split(np.arange(num_layers), groups)
         expected = [(int(part[0]), int(part[-1]) + 1) for part in parts]
         assert list(layer_groups(num_layers, groups)) == expected
+
+
+@pytest.mark.parametrize(
+    ("groups", "ends"),
+    [(1, (8, 12)), (3, (4, 8, 12)), (4, (3, 6, 8, 12)), (5, (3, 6, 8, 10, 12))],
+)
+def test_groups_of_stages_go_where_they_are_largest(
+    groups: int, ends: tuple[int, ...]
+) -> None:
+    """Stages of 8 and 4 layers, a group each at least; the first of equals is split."""
+    firsts = (0, *ends[:-1])
+    expected = tuple(zip(firsts, ends, strict=True))
+    assert layer_groups(12, groups, stage_ends=(8, 12)) == expected
 
 
 QWEN = limits(num_layers=48, max_model_len=65536)
@@ -111,6 +135,19 @@ def test_short_prompt_in_a_long_batch_takes_as_long() -> None:
     ends = [end for _, end in served.spans_ns()]
     assert len(ends) == 16
     assert served.tokens == [[ends[-1]], [ends[-1]]]
+
+
+def test_a_lane_runs_through_all_layers_around_a_group() -> None:
+    """Prompt 1 in layers 2 and 3 of 6; prompt 2 beside it in them and all others."""
+    group, lane = PrefillChunk(1, 0, 600), PrefillChunk(2, 0, 30)
+    assert spans_around(2, 4, 6, (group,), (lane,)) == (
+        LayerSpan(0, 2, (lane,)),
+        LayerSpan(2, 4, (group, lane)),
+        LayerSpan(4, 6, (lane,)),
+    )
+    decodes = (LayerSpan(0, 2), LayerSpan(2, 4, (group,)), LayerSpan(4, 6))
+    assert spans_around(2, 4, 6, (group,)) == decodes
+    assert spans_around(0, 6, 6, (group,)) == (LayerSpan(0, 6, (group,)),)
 
 
 def test_groups_never_exceed_the_layers() -> None:

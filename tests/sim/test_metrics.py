@@ -22,6 +22,7 @@ from sim.metrics import (
     token_times_ns,
 )
 from sim.request import Request, RequestRecord, TokenRun
+from sim.token_gaps import pooled_ms
 from sim.weighted import Weighted
 from tests.sim.pricing import QUICK, Scenario, limits, requests, scenarios, serve
 
@@ -86,6 +87,7 @@ def test_sample_by_hand() -> None:
     assert sample.e2el_ns.tolist() == [28 * MS, 62 * MS, 30 * MS, 6 * MS]
     assert sample.output_tokens.tolist() == [4, 5, 1, 3]
     assert written_out(sample) == sorted([2, 10, 10, 10, 20, 5, 25, 1, 1])
+    assert sample.itl_ms.counts.min() == 1  # no gap that nobody had
     assert sample.worst_itl_ns.tolist() == [10 * MS, 25 * MS, 0, 1 * MS]
     assert sample.tpot_ms.tolist() == pytest.approx([22 / 3, 15.0, 1.0])
 
@@ -179,7 +181,28 @@ def test_counted_samples_are_those_written_out(pairs: list[tuple[float, int]]) -
     assert sample.percentiles(points) == np.percentile(flat, points).tolist()
 
 
+@pytest.mark.parametrize(
+    ("pair", "percent"), [((0.1, 0.5), 50), ((0.1, 0.4), 75), ((0.1, 0.8), 50)]
+)
+def test_percentiles_round_as_numpy_rounds(
+    pair: tuple[float, float], percent: int
+) -> None:
+    """From the nearer of two values, the upper one half-way: a bit apart here."""
+    low, high = pair
+    expected = float(np.percentile(pair, percent))
+    assert expected != low + (high - low) * percent / 100
+    assert Weighted.of(pair).percentiles([percent]) == [expected]
+
+
+def test_a_sample_is_of_floats_that_integers_count() -> None:
+    """Also one of integers, whose sums are exact all the same."""
+    sample = Weighted.of([1, 2])
+    assert (sample.values.dtype, sample.counts.dtype) == (np.float64, np.int64)
+    assert pooled_ms([]).size == 0
+
+
 def test_a_count_too_large_to_add_exactly_is_refused() -> None:
+    assert Weighted(np.array([3.0]), np.array([1 << 26])).mean() == 3.0
     with pytest.raises(OverflowError, match="67108864"):
         Weighted(np.array([1.0]), np.array([1 << 27])).mean()
 

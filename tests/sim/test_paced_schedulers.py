@@ -71,6 +71,30 @@ def test_the_lane_of_the_hybrid_by_hand() -> None:
     ]
 
 
+def test_the_lane_fills_to_the_last_token_by_hand() -> None:
+    """300 and 212 tokens are 512; a prompt of 5 more waits."""
+    work = requests((0, 600, 1), (10, 300, 1), (20, 212, 1), (30, 5, 1))
+    served = serve("hybrid-prefill", Scenario(work, limits(), groups=4))
+    assert [row[:3] for row in chart(served)] == [
+        (0, 1300, {0: 600}),
+        (1300, 4648, {0: 600, 1: 300, 2: 212}),  # 100 + 2 x 600 + 4 x 512
+        (4648, 4768, {3: 5}),
+    ]
+
+
+def test_dynamic_chunks_share_their_tiles_by_hand() -> None:
+    """Two tiles, as above, are prompts of 50 and 50 and the first 28 of the third."""
+    work = requests((0, 100, 20), (100, 50, 1), (100, 50, 1), (100, 200, 1))
+    case = Scenario(work, limits(), target_ns=700)
+    served = serve("dynamic-chunked-prefill", case)
+    assert [row[:3] for row in chart(served)[:4]] == [
+        (0, 500, {0: 100}),
+        (500, 1122, {1: 50, 2: 50, 3: 28}),
+        (1122, 1744, {3: 128}),
+        (1744, 2030, {3: 44}),
+    ]
+
+
 def durations(served: Served) -> list[int]:
     return [end - start for start, end in served.spans_ns()]
 

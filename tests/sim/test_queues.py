@@ -32,6 +32,14 @@ def sent(*rows: tuple[int, int, int, int]) -> tuple[Request, ...]:
     )
 
 
+def test_who_was_prefilled_elsewhere_is_charged_for_what_is_decoded_here() -> None:
+    """A decode replica's queue never saw client 3; 5 tokens are twice as much."""
+    queue = VirtualTokenCounter()
+    queue.decoded(3, 5)
+    queue.decoded(3, 1)
+    assert queue.served == {3: 12}
+
+
 @every_queue
 @given(
     moves=st.lists(st.tuples(st.integers(1, 9), st.integers(0, 2)), max_size=12),

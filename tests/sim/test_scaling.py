@@ -61,6 +61,15 @@ def test_a_scale_up_and_down_by_hand() -> None:
     assert run.fleet.unpaid_ns(6132) == 10 + (6132 - 2350) + 6132
 
 
+def test_every_start_is_counted() -> None:
+    """Three requests at once, one wanted per replica: two start, on from 0 on."""
+    case = Scenario(requests(*[(0, 10, 9)] * 3), limits(), replicas=3)
+    at = Scaling(1, 1, startup_ns=30, scale_down_delay_ns=1000)
+    run = suffered("orca", case, NO_OUTAGES, scaling=at)
+    assert run.fleet.starts == 2
+    assert [spans[0].end_ns for spans in run.fleet.off[1:]] == [0, 0]
+
+
 def test_a_replica_that_drains_is_taken_back_without_a_start() -> None:
     """Replica 1 starts at 0 for the third request and is there at 300; 3 goes there.
 

@@ -68,6 +68,11 @@ class Twin:
             i += 1
         return preempted
 
+    def come(self, coming: list[Sequence], seen: int) -> None:
+        """Queue those of ``coming`` that were there at ``seen``."""
+        while coming and coming[0].arrival <= seen:
+            self.waiting.append(coming.pop(0))
+
     def admit(self, budget: int, preempted: bool) -> list[Sequence]:
         batch = []
         for s in self.prefilling:
@@ -152,13 +157,11 @@ def twin_outcome(
     coming = [s for s in everyone if s.prompt < longest]
     twin, now, begun = make(scenario), 0, 0
     while coming or twin.waiting or twin.prefilling or twin.decoding:
-        busy = twin.waiting or twin.prefilling or twin.decoding
-        if not busy:
-            now = max(now, coming[0].arrival)
         # Scheduled ahead: decided when the iteration that now ends began.
-        seen = begun if scenario.ahead and busy else now
-        while coming and coming[0].arrival <= seen:
-            twin.waiting.append(coming.pop(0))
+        twin.come(coming, begun if scenario.ahead else now)
+        if not (twin.waiting or twin.prefilling or twin.decoding):
+            now = max(now, coming[0].arrival)
+            twin.come(coming, now)
         begun, now = now, twin.step(now, layered)
     return [(s.times, s.preemptions) for s in everyone]
 

@@ -174,9 +174,12 @@ def test_random_runs_keep_every_law_and_are_those_of_stepping(
 
 @every_scheduler
 @FEW
-@given(case=scenarios(max_replicas=2))
-def test_without_room_on_the_host_all_is_recomputed(name: str, case: Scenario) -> None:
-    """The engine without a host pool, bit for bit."""
+@given(case=scenarios(max_replicas=2), queue=st.sampled_from(["fcfs", "sjf"]))
+def test_without_room_on_the_host_all_is_recomputed(
+    name: str, case: Scenario, queue: str
+) -> None:
+    """The engine without a host pool, bit for bit, in either order."""
+    case = replace(case, queue=queue)
     run, _ = swapped(name, case, host_blocks=0)
     assert run.records == serve(name, case).run.records
 

@@ -233,21 +233,44 @@ class Scripted:
         return None
 
 
-def run_script(*plans: StepPlan) -> None:
+class Unhurried(Scripted):
+    """Promises nothing."""
+
+    stall_free = False
+
+
+def run_script(*plans: StepPlan, kind: type[Scripted] = Scripted) -> Engine:
     """Three requests of 10 prompt tokens that do not end here."""
-    engine = Engine(Scripted(*plans), AT, num_blocks=50)
+    engine = Engine(kind(*plans), AT, num_blocks=50)
     for request in requests((0, 10, 9), (0, 10, 9), (0, 10, 9)):
         engine.submit(RequestRecord(request=request, arrival_ns=0, runs=[]))
     for time, _ in enumerate(plans):
         plan = engine.plan()
         engine.begin(plan, time)
         engine.finish(plan, time + 1)
+    return engine
+
+
+def test_an_engine_holds_its_policy_to_its_promise() -> None:
+    """One decodes while the next prefills alone: wrong if it was never to stall.
+
+    Else its next token is still to come: 10 tokens of each are stored.
+    """
+    plans = (whole(chunk(0, 0, 10)), whole(chunk(1, 0, 10), decode=False))
+    with pytest.raises(SimulationError, match="1 decoding requests stall"):
+        run_script(*plans)
+    engine = run_script(*plans, kind=Unhurried)
+    assert (engine.decoding.size, engine.decoding.stored_tokens) == (2, 20)
+    engine = run_script(*plans, whole(chunk(2, 0, 10)), kind=Unhurried)
+    assert (engine.decoding.size, engine.decoding.stored_tokens) == (3, 11 + 11 + 10)
 
 
 ALL_DECODE = whole(chunk(0, 0, 10), chunk(1, 0, 10), chunk(2, 0, 10))
 
 
-@pytest.mark.parametrize("preempted", [(7,), (2, 2)], ids=["unknown", "twice"])
+@pytest.mark.parametrize(
+    "preempted", [(7,), (2, 2), (2, 1, 0, 0)], ids=["unknown", "twice", "too many"]
+)
 def test_only_decoding_requests_are_preempted(preempted: tuple[int, ...]) -> None:
     """A victim that does not decode is an error of the policy, named as such."""
     layers = (LayerSpan(0, 4),)

@@ -65,6 +65,9 @@ def test_reading_the_true_output_length_raises(what: str) -> None:
     error = caught.value
     assert error.invariant == "knowledge-boundary"
     assert f"reads {what}, which may say" in error.problem
+    if "Queued" in what:
+        words = "id, tokens, resumed, client, swapped"
+        assert error.problem.endswith(f"which may say {words} only")
     assert error.time_ns is not None
     assert error.time_ns >= 70
     assert error.request_id in ({None} if "View" in what else {0, 1})
