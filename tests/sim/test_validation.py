@@ -300,3 +300,10 @@ def test_admission_past_a_victim_is_an_error() -> None:
     overtakes = StepPlan((LayerSpan(0, 4, (chunk(1, 0, 10),)),), (0,))
     with pytest.raises(SimulationError, match="came first"):
         run_script(whole(chunk(0, 0, 10)), overtakes)
+
+
+def test_a_prompt_leaves_room_for_one_token() -> None:
+    at = limits(max_model_len=50)
+    assert at.reject_reason(49) is None
+    reason = "prompt of 50 tokens exceeds max_model_len - 1 = 49"
+    assert at.reject_reason(50) == reason
