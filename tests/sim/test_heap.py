@@ -20,12 +20,14 @@ def test_the_outermost_block_freezes_and_thaws(monkeypatch: pytest.MonkeyPatch) 
         _fail_inside(calls)
     assert calls == ["freeze", "unfreeze"]
     heap.freeze_for_good()
+    assert calls == ["freeze", "unfreeze", "freeze"]
     with heap.frozen_heap():
         pass
     assert calls == ["freeze", "unfreeze", "freeze"]
 
 
 def _fail_inside(calls: list[str]) -> None:
+    assert calls == ["freeze"]
     with heap.frozen_heap():
         assert calls == ["freeze"]
     assert calls == ["freeze"]

@@ -97,7 +97,9 @@ def test_layers_are_covered_once(spans: tuple[LayerSpan, ...], problem: str) -> 
 def test_decode_runs_in_all_layers_or_none() -> None:
     """Half a forward pass emits no token."""
     plan = StepPlan((LayerSpan(0, 2), LayerSpan(2, 4, decode=False)))
-    with pytest.raises(SimulationError, match="in some layers only"):
+    with pytest.raises(
+        SimulationError, match=r"^the decode batch would run in some layers only$"
+    ):
         check(plan, view(decoding=[1]))
 
 
@@ -186,6 +188,18 @@ def test_token_budget_of_several_prompts(resumed: bool) -> None:
         check(whole(chunk(1, 0, 61), chunk(2, 0, 40)), seen)
 
 
+def test_nobody_enters_from_an_empty_queue() -> None:
+    with pytest.raises(SimulationError, match="request 2 is not next"):
+        check(whole(chunk(2, 0, 40)), view(decoding=[8]))
+
+
+def test_caches_on_their_way_are_sequences() -> None:
+    """Three decode and one comes: four of at most 4, and none for a prompt."""
+    seen = view([(1, 10)], decoding=[7, 8, 9])._replace(incoming=1)
+    with pytest.raises(SimulationError, match="5 running requests exceed"):
+        check(whole(chunk(1, 0, 10)), seen)
+
+
 def test_token_budget_of_one_fresh_prompt() -> None:
     """Only a resumed request, which may have outgrown the budget, may exceed it."""
     check(whole(chunk(1, 0, 101)), view([(1, 101)], resumed=True))
@@ -214,7 +228,9 @@ def test_a_plan_without_a_token_is_an_error(
 ) -> None:
     """It would be repeated for ever."""
     plan = whole(decode=stall_free)
-    with pytest.raises(SimulationError, match="schedules no token"):
+    with pytest.raises(
+        SimulationError, match=r"^the plan schedules no token although there is work$"
+    ):
         check(plan, seen, stall_free=stall_free)
 
 
@@ -284,3 +300,10 @@ def test_admission_past_a_victim_is_an_error() -> None:
     overtakes = StepPlan((LayerSpan(0, 4, (chunk(1, 0, 10),)),), (0,))
     with pytest.raises(SimulationError, match="came first"):
         run_script(whole(chunk(0, 0, 10)), overtakes)
+
+
+def test_a_prompt_leaves_room_for_one_token() -> None:
+    at = limits(max_model_len=50)
+    assert at.reject_reason(49) is None
+    reason = "prompt of 50 tokens exceeds max_model_len - 1 = 49"
+    assert at.reject_reason(50) == reason
