@@ -33,7 +33,7 @@ from sim.routers import Router
 from sim.scaling import Scaling
 from sim.shell.clock import Clock, Kind, Process
 from sim.shell.fleet import Fleet, FleetOutlets
-from sim.shell.heap import frozen_heap
+from sim.shell.heap import no_full_collections
 from sim.shell.kv_streams import KvStreams, StreamOutlets
 from sim.shell.pool import Pool
 from sim.shell.prefill_replica import PrefillReplica
@@ -191,7 +191,7 @@ class Cluster:
         self._observe(observer, requests)
         self._clock.process(self._arrivals(requests))
         try:
-            with frozen_heap():
+            with no_full_collections():
                 self._run_clock(len(requests))
             if observer is not None:
                 observer.on(RunEnded(self._clock.now_ns, records, logs))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,7 +18,6 @@ from sim.memory import check_machines_memory
 from sim.recording import Recording
 from sim.results import RunResult, write_run
 from sim.runner import PreparedRun, run_prepared
-from sim.shell.heap import freeze_for_good
 from sim.statistics import is_unstable
 from sim.studies.store import PointStore, Record
 
@@ -103,7 +103,7 @@ def machine_of(config: Config) -> Machine:
     key = _machine_config(config)
     if not _machines:
         # A worker collects garbage after many a point; what was imported never is.
-        freeze_for_good()
+        gc.freeze()
     used = _machines.pop(key, None)
     if used is None or used.runs >= _RUNS_PER_MACHINE:
         used = _Used(build_machine(config))
