@@ -49,17 +49,6 @@ class Clock(Environment):
         """Whether something else is still to happen at this very time."""
         return self.peek() <= self._now
 
-    def pass_quietly(self, delay_ns: int) -> bool:
-        """Let time pass if nothing else is to happen by then; returns whether it did.
-
-        What :meth:`after` would come to without an event, which costs more.
-        """
-        then_ns = self._now + delay_ns
-        if self.peek() <= then_ns:
-            return False
-        self._now = then_ns
-        return True
-
     def after(self, delay_ns: int, kind: Kind, replica: int = 0) -> Moment:
         """The moment ``delay_ns`` from now, by ``kind`` and replica among equals."""
         event = Event(self)

@@ -250,15 +250,13 @@ class Replica:
         step = self._step = _Step(begun(start_ns, engine), cost)
         if self.observer is not None:
             self._tell_started(self.observer, start_ns, plan)
-        clock, duration_ns = self._clock, cost.duration_ns
-        if not clock.pass_quietly(duration_ns):
-            try:
-                yield clock.after(duration_ns, Kind.ITERATION_END, self._index)
-            except Interrupt:
-                return
+        try:
+            yield self._clock.after(cost.duration_ns, Kind.ITERATION_END, self._index)
+        except Interrupt:
+            return
         self._step = None
         self.log.append(step.begun, plan, cost)
-        end_ns = clock.now_ns
+        end_ns = self._clock.now_ns
         finished = engine.finish(plan, end_ns)
         if self.observer is not None:
             self._tell_ended(self.observer, (end_ns,), cost, finished)
@@ -318,8 +316,6 @@ class Replica:
         """Until the end of the run, which an arrival may bring closer, or its loss."""
         while self._decodes is run:
             delay_ns = int(run.ends[run.steps - 1]) - self._clock.now_ns
-            if self._clock.pass_quietly(delay_ns):
-                return
             try:
                 yield self._clock.after(delay_ns, Kind.ITERATION_END, self._index)
             except Interrupt:
