@@ -97,11 +97,15 @@ class EngineProfile:
             return rows, False
         return self.graph_rows[i], True
 
+    def sorts_as(self, gpu: str) -> str:
+        """Whose entry of ``sort_logit_ps`` a GPU takes."""
+        return gpu if gpu in self.sort_logit_ps else "other"
+
     def sampling(self, gpu: str, model: ModelShape) -> EngineProfile:
         """The profile where it serves ``model``: sorting is time per request."""
         if not (self.sort_logit_ps and model.truncated_sampling):
             return self
-        ps = self.sort_logit_ps.get(gpu, self.sort_logit_ps["other"])
+        ps = self.sort_logit_ps[self.sorts_as(gpu)]
         own_ns = self.host.per_sequence_ns + round(model.vocab_size * ps / 1000)
         return replace(self, host=replace(self.host, per_sequence_ns=own_ns))
 

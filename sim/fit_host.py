@@ -71,7 +71,7 @@ def _sorted_logits(
     profile: EngineProfile, shape: ModelShape, gpu: str, batch: int
 ) -> list[int]:
     """Logits sorted in an iteration, in the place of the GPU's constant."""
-    own = gpu if gpu in profile.sort_logit_ps else "other"
+    own = profile.sorts_as(gpu)
     logits = batch * shape.vocab_size if shape.truncated_sampling else 0
     return [logits if name == own else 0 for name in profile.sort_logit_ps]
 

@@ -56,12 +56,14 @@ class Table:
         """The table as a data frame; integers that are partly known are Int64."""
         import pandas as pd  # noqa: PLC0415  (slow to load)
 
-        def of(column: Column) -> Any:
-            if isinstance(column, PartlyKnown):
-                return pd.arrays.IntegerArray(column.values.copy(), ~column.known)
-            return column
-
-        return pd.DataFrame({name: of(each) for name, each in self.columns.items()})
+        return pd.DataFrame(
+            {
+                name: pd.arrays.IntegerArray(each.values.copy(), ~each.known)
+                if isinstance(each, PartlyKnown)
+                else each
+                for name, each in self.columns.items()
+            }
+        )
 
     def csv(self) -> str:
         """The table as pandas would write it without its index.

@@ -13,10 +13,9 @@ class ScheduledAhead:
 
     Such an engine (vLLM's ``--async-scheduling``, SGLang's and TensorRT-LLM's overlap
     schedulers) has decided the next iteration when one begins: who comes meanwhile
-    waits through it too, unless nothing was there to be scheduled. Here the decision is
-    written down when the next iteration begins, without those who came late; that
-    iteration's completions are known to it, as all of an engine's that stops at a
-    known length are.
+    waits through it too, unless nothing was there to be scheduled. Here the plan is
+    made when that next iteration begins, without those who came late. Not modelled: who
+    ends in the iteration before it gives slot and blocks free in time for the plan.
 
     Attributes:
         behind: The discipline.

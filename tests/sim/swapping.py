@@ -46,6 +46,15 @@ def engines_of(name: str, case: Scenario, host_blocks: int) -> list[SwappingEngi
     ]
 
 
+def iterate(engine: SwappingEngine, *starts_ns: int) -> None:
+    """Whole iterations of a nanosecond each, as the policy plans them."""
+    for start_ns in starts_ns:
+        plan = engine.plan()
+        assert plan is not None
+        engine.begin(plan, start_ns)
+        engine.finish(plan, start_ns + 1)
+
+
 def swapped(
     name: str,
     case: Scenario,

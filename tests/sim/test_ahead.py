@@ -11,8 +11,12 @@ import pytest
 
 from calibration.cases import select_cases
 from calibration.engine_profiles import engine_profile, profile_names
+from sim.build_cluster import _engines
+from sim.config_file import load_config
 from sim.queues.ahead import ScheduledAhead
+from sim.queues.sjf import ShortestJobFirst
 from sim.queues.vtc import VirtualTokenCounter
+from sim.runner import prepare
 from sim.validate import case_errors
 from tests.sim.pricing import LinearPricer, Scenario, limits, requests, serve
 
@@ -99,6 +103,18 @@ def test_the_discipline_is_told_what_was_decoded() -> None:
 def test_profiles_say_who_schedules_ahead() -> None:
     ahead = {name for name in profile_names() if engine_profile(name).async_scheduling}
     assert ahead == {"vllm-0.11", "vllm-0.18", "sglang-0.5", "trtllm-1.3"}
+
+
+@pytest.mark.parametrize("name", ["vllm-0.10", "vllm-0.18"])
+def test_its_replicas_do_whatever_the_discipline(name: str) -> None:
+    settings = {"calibration.profile": name, "engine.queue": "sjf"}
+    prepared = prepare(load_config(None, (), settings))
+    (engine,) = _engines(prepared.config, prepared.machine, 0)
+    queue = engine.waiting
+    if engine_profile(name).async_scheduling:
+        assert isinstance(queue, ScheduledAhead)
+        queue = queue.behind
+    assert isinstance(queue, ShortestJobFirst)
 
 
 def test_the_front_end_time_is_what_the_measured_case_leaves() -> None:

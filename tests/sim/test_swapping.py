@@ -30,7 +30,15 @@ from sim.studies.study import read_study
 from sim.studies.sweep import SweepOptions, plan_sweep, sweep
 from tests.cases import cases
 from tests.sim.pricing import Scenario, requests, scenarios, serve
-from tests.sim.swapping import BOARDS, LINK, PAIR, engines_of, swapped, tokens_of
+from tests.sim.swapping import (
+    BOARDS,
+    LINK,
+    PAIR,
+    engines_of,
+    iterate,
+    swapped,
+    tokens_of,
+)
 from tests.sim.test_fast_forward import assert_same
 from tests.sim.test_outages import outages
 
@@ -122,11 +130,7 @@ def test_a_policy_may_not_admit_who_is_on_the_host() -> None:
     (engine,) = engines_of("orca", PAIR, 10)
     for request in PAIR.requests:
         engine.submit(RequestRecord(request=request, arrival_ns=0, runs=[]))
-    for now in (0, 116):
-        plan = engine.plan()
-        assert plan is not None
-        engine.begin(plan, now)
-        engine.finish(plan, now + 1)
+    iterate(engine, 0, 116)
     (head,) = engine.waiting
     assert (head.id, head.tokens, head.resumed, head.swapped) == (1, 3, True, True)
     span = LayerSpan(0, 4, (PrefillChunk(1, 0, 3),))

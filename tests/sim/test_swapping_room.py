@@ -13,7 +13,7 @@ from sim.shell.cluster import Cluster
 from sim.swapping import SwappingEngine, watermark_blocks
 from sim.view import PrefillState, QueuedRequest
 from tests.sim.pricing import Scenario, limits, requests, scheduler_of, serve
-from tests.sim.swapping import PAIR, engines_of, swapped
+from tests.sim.swapping import PAIR, engines_of, iterate, swapped
 from tests.sim.test_fast_forward import ManyPricer
 
 
@@ -78,11 +78,7 @@ def test_who_goes_waits_in_front_under_its_own_name() -> None:
     for request, client in zip(PAIR.requests, (3, 4), strict=True):
         own = replace(request, client=client)
         made.submit(RequestRecord(request=own, arrival_ns=0, runs=[]))
-    for now in (0, 116):
-        plan = made.plan()
-        assert plan is not None
-        made.begin(plan, now)
-        made.finish(plan, now + 1)
+    iterate(made, 0, 116)
     assert list(made.waiting) == [QueuedRequest(1, 3, True, 4, True)]
 
 
