@@ -157,20 +157,34 @@ class Stalled:
 
 
 @dataclass(frozen=True, slots=True)
-class IterationsCut:
-    """A failure ends the plan begun last; :class:`ReplicaDown` follows.
+class IterationsPassed:
+    """Iterations of the plan begun last have ended, and it goes on with another one.
+
+    Told when something comes to their replica, and not as they ended.
 
     Attributes:
-        time_ns: Of the failure.
+        time_ns: When it comes, after the last of them.
         replica: Index of the replica.
-        end_ns: Ends of those of its iterations that ended, as in
-            :class:`IterationsEnded`; if the last ended before, another one was cut off.
-        cost: What all of it has cost.
+        end_ns: End of each, in order.
     """
 
     time_ns: int
     replica: int
     end_ns: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class IterationsCut:
+    """A failure cuts off the iteration under way; :class:`ReplicaDown` follows.
+
+    Attributes:
+        time_ns: Of the failure.
+        replica: Index of the replica.
+        cost: What it has cost, and those of its plan that ended.
+    """
+
+    time_ns: int
+    replica: int
     cost: StepCost
 
 
@@ -253,6 +267,7 @@ Timed = (
     | Queued
     | Rejected
     | IterationStarted
+    | IterationsPassed
     | IterationsEnded
     | Offered
     | TransferStarted

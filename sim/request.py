@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from sim.prefix import NOTHING_SHARED, Prefix
@@ -99,3 +101,15 @@ class RequestRecord:
         self.replica, self.cached_tokens, self.runs = -1, 0, []
         self.first_scheduled_ns = self.first_token_ns = None
         return attempt
+
+
+def sessions(requests: Iterable[Request]) -> Iterator[deque[Request]]:
+    """Requests in order, each with the later turns that follow it."""
+    turns: deque[Request] = deque()
+    for request in requests:
+        if turns and request.think_ns is None:
+            yield turns
+            turns = deque()
+        turns.append(request)
+    if turns:
+        yield turns

@@ -6,8 +6,8 @@ from sim.checks.book import Book
 from sim.checks.check import Check
 from sim.checks.ledger import Phase
 from sim.events import (
-    IterationsCut,
     IterationsEnded,
+    IterationsPassed,
     IterationStarted,
     Queued,
     Rejected,
@@ -67,13 +67,19 @@ class Availability(Check):
         """Nothing ran there."""
         self._works(event)
 
-    def cut(self, event: IterationsCut) -> None:
-        """Only decodes run more than once, and nobody is done in such a run."""
+    def passed(self, event: IterationsPassed) -> None:
+        """Nothing ran there, and nobody is done in a run that goes on."""
+        self._works(event)
         if self.book.finished:
-            raise self._of(event, "a request finished in a run that was cut off")
+            raise self._of(event, "a request finished in a run that goes on")
 
     def _works(
-        self, event: Queued | Rejected | IterationStarted | IterationsEnded
+        self,
+        event: Queued
+        | Rejected
+        | IterationStarted
+        | IterationsPassed
+        | IterationsEnded,
     ) -> None:
         if event.replica in self._starting:
             raise self._of(event, "works before it has started")

@@ -12,6 +12,7 @@ from sim.events import (
     Event,
     IterationsCut,
     IterationsEnded,
+    IterationsPassed,
     IterationStarted,
     Queued,
     Rejected,
@@ -63,6 +64,7 @@ class Book:
             Queued: self._queued,
             Rejected: self._rejected,
             IterationStarted: self._started,
+            IterationsPassed: self._passed,
             IterationsEnded: self._ended,
             IterationsCut: self._cut,
             ReplicaDown: self._down,
@@ -253,25 +255,34 @@ class Book:
 
     def _end_plan(self, event: IterationsEnded | IterationsCut) -> StepPlan:
         """The plan under way, which is no longer."""
+        plan = self._plan_of(event)
+        self.under_way[event.replica] = None
+        return plan
+
+    def _plan_of(
+        self, event: IterationsPassed | IterationsEnded | IterationsCut
+    ) -> StepPlan:
+        """The plan under way; nobody has finished in the iterations to come."""
         started = self.under_way[event.replica]
         if started is None:
             raise InvariantError(
                 *(CLOCK, "no iteration is under way", event.time_ns),
                 replica=event.replica,
             )
-        self.under_way[event.replica] = None
         self.finished = []
         return started.plan
 
     def _cut(self, event: IterationsCut) -> None:
-        replica, spans = self.replicas[event.replica], self._end_plan(event).spans
-        if spans[0].decode and replica.decoding and event.end_ns:
+        self._end_plan(event)
+
+    def _passed(self, event: IterationsPassed) -> None:
+        replica, spans = self.replicas[event.replica], self._plan_of(event).spans
+        if spans[0].decode and replica.decoding:
             self._decode(replica, event)
-            if event.end_ns[-1] < event.time_ns:
-                replica.reserve(event.end_ns[-1])
+            replica.reserve(event.end_ns[-1])
 
     def _decode(
-        self, replica: ReplicaBook, event: IterationsEnded | IterationsCut
+        self, replica: ReplicaBook, event: IterationsEnded | IterationsPassed
     ) -> None:
         previous_ns: int | None = None
         for end_ns in event.end_ns:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 from sim.checks.book import CLOCK, Book
@@ -11,6 +12,7 @@ from sim.events import (
     Arrived,
     IterationsCut,
     IterationsEnded,
+    IterationsPassed,
     IterationStarted,
     Queued,
     Rejected,
@@ -52,6 +54,7 @@ class ClockOrder(Check):
         self._replica = 0
         self._coming: int = 0
         self._start_ns: dict[int, int] = {}
+        self._off: set[int] = set()
 
     def arrived(self, event: Arrived) -> None:
         """First turns come in workload order, each at its time; later ones follow."""
@@ -99,7 +102,8 @@ class ClockOrder(Check):
         | Retried
         | Stranded
         | ReplicaDraining
-        | ReplicaStarting,
+        | ReplicaStarting
+        | ReplicaUp,
     ) -> None:
         """Sent, delivered or given back, before plans are made."""
         self._follows(event, _ARRIVAL, _FLEET)
@@ -119,26 +123,47 @@ class ClockOrder(Check):
         self._follows(event, _ARRIVAL, _PLAN)
 
     def up(self, event: ReplicaUp) -> None:
-        """After the iterations that end by then."""
-        self._follows(event, _FLEET, _FLEET, event.replica)
+        """After the iterations that end by then, but one that drains may stay on."""
+        if event.replica in self._off:
+            self._off.remove(event.replica)
+            self._follows(event, _FLEET, _FLEET, event.replica)
+        else:
+            self.passed_on(event)
 
     def down(self, event: ReplicaDown) -> None:
         """A failure comes after the iterations that end by then."""
+        self._off.add(event.replica)
         if event.failed:
             self._follows(event, _FLEET, _FLEET, event.replica)
         else:
             self._follows(event, _ARRIVAL, _FLEET)
 
+    def passed(self, event: IterationsPassed) -> None:
+        """Iterations ended one after the other, the last one before now.
+
+        Told when something comes, which an offer does when another replica plans.
+        """
+        latest = _PLAN if self.book.setup.streams else _FLEET
+        self._follows(event, _ARRIVAL, latest)
+        start_ns = self._start_ns.pop(event.replica)
+        self._go_on(event, (start_ns, *event.end_ns, event.time_ns))
+        self._start_ns[event.replica] = event.end_ns[-1]
+
     def cut(self, event: IterationsCut) -> None:
-        """Some iterations have ended by now, and time has passed."""
+        """Some of an iteration has passed."""
         self._follows(event, _FLEET, _FLEET, event.replica)
-        knots = (self._start_ns.pop(event.replica), *event.end_ns)
-        now_ns = event.time_ns
-        ordered = all(a < b for a, b in pairwise(knots))
-        if not (ordered and knots[0] < now_ns and knots[-1] <= now_ns):
+        self._go_on(event, (self._start_ns.pop(event.replica), event.time_ns))
+
+    def _go_on(
+        self,
+        event: IterationsPassed | IterationsEnded | IterationsCut,
+        knots_ns: Sequence[int],
+    ) -> None:
+        """Check that times increase."""
+        if any(a >= b for a, b in pairwise(knots_ns)):
             raise self.broken(
-                f"iterations end at {knots[1:]} after a start at {knots[0]}",
-                now_ns,
+                f"iterations end at {knots_ns[1:]} after a start at {knots_ns[0]}",
+                event.time_ns,
                 replica=event.replica,
             )
 
@@ -154,17 +179,12 @@ class ClockOrder(Check):
         self._start_ns[event.replica] = event.time_ns
 
     def ended(self, event: IterationsEnded) -> None:
-        """Iterations end one after the other, the last one now.
-
-        A run of decodes may be cut short by an offer that another replica makes as it
-        begins an iteration: the end of this very nanosecond then comes after it.
-        """
-        latest = _PLAN if self.book.setup.streams else _ITERATION_END
-        self._follows(event, _ITERATION_END, latest, event.replica)
-        knots = (self._start_ns.pop(event.replica), *event.end_ns)
-        if knots[-1] != event.time_ns or any(a >= b for a, b in pairwise(knots)):
+        """Iterations end one after the other, the last one now."""
+        self._follows(event, _ITERATION_END, _ITERATION_END, event.replica)
+        self._go_on(event, (self._start_ns.pop(event.replica), *event.end_ns))
+        if event.end_ns[-1] != event.time_ns:
             raise self.broken(
-                f"iterations end at {knots[1:]} after a start at {knots[0]}",
+                f"the last iteration ends at {event.end_ns[-1]}",
                 event.time_ns,
                 replica=event.replica,
             )

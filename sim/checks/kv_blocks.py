@@ -7,6 +7,7 @@ from sim.checks.check import Check
 from sim.events import (
     IterationsCut,
     IterationsEnded,
+    IterationsPassed,
     IterationStarted,
     Queued,
     ReplicaDown,
@@ -101,6 +102,10 @@ class KvSufficiency(Check):
         """From here on the log counts."""
         self._pass(event.replica, event.time_ns)
         self.state(event)
+
+    def passed(self, event: IterationsPassed) -> None:
+        """Its decodes have taken more."""
+        self._used[event.replica] = self.book.replicas[event.replica].used_blocks
 
     def ended(self, event: IterationsEnded) -> None:
         """The log counts blocks that left in an iteration to its end."""

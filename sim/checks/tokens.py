@@ -9,8 +9,8 @@ from sim.checks.book import Book
 from sim.checks.check import Check
 from sim.checks.ledger import Entry, Phase
 from sim.events import (
-    IterationsCut,
     IterationsEnded,
+    IterationsPassed,
     IterationStarted,
     Retried,
     RunEnded,
@@ -79,10 +79,9 @@ class LayersOnce(Check):
             if entry.phase is not Phase.PREFILLING:
                 self._complete(event, entry)
 
-    def cut(self, event: IterationsCut) -> None:
+    def passed(self, event: IterationsPassed) -> None:
         """What prefills runs once."""
-        prefills = any(span.prefill for span in self._plans[event.replica].spans)
-        if prefills and event.end_ns:
+        if any(span.prefill for span in self._plans[event.replica].spans):
             raise self._of(event, "a plan that prefills ran more than once")
 
     def retried(self, event: Retried) -> None:
@@ -100,7 +99,7 @@ class LayersOnce(Check):
 
     def _of(
         self,
-        event: IterationStarted | IterationsEnded | IterationsCut,
+        event: IterationStarted | IterationsEnded | IterationsPassed,
         what: str,
         request: int | None = None,
     ) -> Exception:
@@ -132,15 +131,15 @@ class TokenConservation(Check):
 
     def ended(self, event: IterationsEnded) -> None:
         """Its decode rows ran once per iteration; so did its prompt tokens x layers."""
-        self.cut(event)
+        self.passed(event)
         for span in self._spans[event.replica]:
             for chunk in span.prefill:
                 scheduled = span.layers * chunk.tokens
                 self._prefill[event.replica] += scheduled
                 self._of_request[chunk.request_id] += scheduled
 
-    def cut(self, event: IterationsEnded | IterationsCut) -> None:
-        """Decodes before the failure ran."""
+    def passed(self, event: IterationsEnded | IterationsPassed) -> None:
+        """Decodes ran once per iteration."""
         self._decode[event.replica] += self._rows[event.replica] * len(event.end_ns)
 
     def retried(self, event: Retried) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -28,7 +28,7 @@ from sim.iteration_log import IterationLog
 from sim.kv_stream import LAYER_WISE, StreamLog
 from sim.outages import FleetLog, Outages
 from sim.record_table import RecordTable
-from sim.request import Request, RequestRecord
+from sim.request import Request, RequestRecord, sessions
 from sim.routers import Router
 from sim.scaling import Scaling
 from sim.shell.clock import Clock, Kind, Process
@@ -125,10 +125,14 @@ class Cluster:
         self._on_done: Callable[[], None] = lambda: None
         pricers = pricer if isinstance(pricer, Sequence) else [pricer] * len(engines)
         self._replicas: list[Replica] = []
-        outlets = Outlets(self._finished, self._prefilled, self._pulled)
+        outlets = Outlets(
+            self._finishing, self._finished, self._prefilled, self._pulled
+        )
         if split is not None and split.pools.streams:
             self._streams = streams = self._make_streams()
-            outlets = Outlets(streams.finished, streams.completed, streams.pulled)
+            outlets = Outlets(
+                self._finishing, streams.finished, streams.completed, streams.pulled
+            )
         for index, (engine, own) in enumerate(zip(engines, pricers, strict=True)):
             make: Callable[..., Replica] = partial(Replica, fast_forward=fast_forward)
             if self._streams is not None and engine.hands_over:
@@ -241,7 +245,7 @@ class Cluster:
         observer.on(RunStarted(setups, requests, *at))
 
     def _arrivals(self, requests: Sequence[Request]) -> Process:
-        for turns in _sessions(requests):
+        for turns in sessions(requests):
             delay = turns[0].arrival_ns - self._clock.now_ns
             yield self._clock.after(delay, Kind.ARRIVAL)
             self._arrive(turns)
@@ -326,6 +330,13 @@ class Cluster:
             state = engine_state(self._replicas[record.replica].engine)
             observer.on(Queued(time_ns, *at, state))
 
+    def _finishing(self, replica: int) -> None:
+        """Let those before a replica end what ends now, as this may send them more."""
+        sends = self._held or self._turns or self._fleet is not None
+        if sends and not self._frontend_ns:
+            for other in self._replicas[:replica]:
+                other.settle()
+
     def _finished(self, record: RequestRecord) -> None:
         self._leave(record)
         self._send()
@@ -383,15 +394,3 @@ class Cluster:
             at = (self._clock.now_ns, handover.id, target, handover.source)
             self._observer.on(TransferEnded(*at, engine_state(source.engine)))
         self._replicas[target].receive(handover)
-
-
-def _sessions(requests: Iterable[Request]) -> Iterator[deque[Request]]:
-    """Requests with the later turns that follow them."""
-    turns: deque[Request] = deque()
-    for request in requests:
-        if turns and request.think_ns is None:
-            yield turns
-            turns = deque()
-        turns.append(request)
-    if turns:
-        yield turns

@@ -101,6 +101,11 @@ class Fleet:
         for replica, own in enumerate(outages.of):
             self._clock.process(self._suffer(replica, own, endless=outages.endless))
 
+    def settle(self) -> None:
+        """End all iterations that end now, before replicas come or go."""
+        for replica in self._replicas:
+            replica.settle()
+
     def is_down(self, replica: int) -> bool:
         """Whether a replica can take in nothing, not even what is on its way."""
         return self._modes[replica] is _Mode.DOWN
@@ -124,11 +129,13 @@ class Fleet:
         clock = self._clock
         for outage in outages:
             yield clock.after(outage.start_ns - clock.now_ns, Kind.FLEET, replica)
+            self.settle()
             if outage.failure:
                 self._fail(replica)
             else:
                 self.drain(replica)
             yield clock.after(outage.end_ns - clock.now_ns, Kind.FLEET, replica)
+            self.settle()
             self.bring_up(replica)
         if endless:
             raise ConfigError(
@@ -155,6 +162,7 @@ class Fleet:
 
     def _start(self, replica: int, startup_ns: int) -> Process:
         yield self._clock.after(startup_ns, Kind.FLEET, replica)
+        self.settle()
         self.bring_up(replica)
         self.on_up()
 

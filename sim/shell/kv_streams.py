@@ -98,6 +98,11 @@ class KvStreams:
         self._streams: dict[int, _Stream] = {}
         self.log = StreamLog()
 
+    def settle(self) -> None:
+        """Have iterations that end now end before anything is sent or offered."""
+        for replica in self._replicas:
+            replica.settle()
+
     def open(self, handover: Handover, progress: KvProgress) -> None:
         """A prefill has begun: offer the request to a decode replica."""
         target = self._outlets.offered(handover)
@@ -149,6 +154,7 @@ class KvStreams:
             stream.under_way = progress.done(clock.now_ns) - stream.sent
             if not stream.under_way:
                 yield self._when_more(stream)
+                self.settle()
                 continue
             yield self._message(stream)
             self._received(stream)

@@ -16,6 +16,10 @@ from sim.step import StepCost, StepPricer
 class GrowthOutlet(Protocol):
     """Who sends KV caches on."""
 
+    def settle(self) -> None:
+        """An iteration is about to begin, and with it perhaps an offer."""
+        ...
+
     def open(self, handover: Handover, progress: KvProgress) -> None:
         """A prefill has begun."""
         ...
@@ -59,6 +63,10 @@ class PrefillReplica(Replica):
         self._layer_wise = layer_wise
         self._price_only, self._price = self._price, self._price_and_tell
         self._open: set[int] = set()
+
+    def _run_one(self, plan: StepPlan) -> Process:
+        self._streams.settle()
+        yield from super()._run_one(plan)
 
     def _price_and_tell(
         self, plan: StepPlan, decoding: int, context_tokens: int

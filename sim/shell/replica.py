@@ -12,6 +12,7 @@ from sim.engine import Engine
 from sim.events import (
     IterationsCut,
     IterationsEnded,
+    IterationsPassed,
     IterationStarted,
     Observer,
     Stalled,
@@ -53,14 +54,18 @@ class _Run:
         begun: The engine when the first of them began.
         costs: Of each.
         ends: End of each (ns), increasing.
+        cycle: KV blocks they take, see :class:`~sim.log_stretch.DecodeStretch`.
         steps: How many of them will happen.
+        passed: How many the engine knows to have ended; the next one has begun.
     """
 
     plan: StepPlan
     begun: Begun
     costs: DecodeCosts
     ends: Int64
+    cycle: Sequence[int]
     steps: int
+    passed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +73,13 @@ class Outlets:
     """Where a replica's requests go on to.
 
     Attributes:
+        finishing: Some are about to finish on the replica with this index.
         finished: With their last token.
         prefilled: To be decoded elsewhere.
         pulled: Taken by the replica with this index, their KV cache to be sent.
     """
 
+    finishing: Callable[[int], None]
     finished: Callable[[RequestRecord], None]
     prefilled: Callable[[Handover], object]
     pulled: Callable[[Handover, int], None]
@@ -83,7 +90,8 @@ class Replica:
 
     Iterations that only decode are priced many at a time, up to the next completion or
     block shortage; a request that arrives meanwhile ends such a run with the iteration
-    under way. Nothing differs from one iteration at a time but the speed.
+    under way. Who looks at the engine in between finds it in that iteration: nothing
+    differs from one iteration at a time but the speed.
 
     Attributes:
         engine: Queues and KV blocks.
@@ -121,32 +129,39 @@ class Replica:
 
     def submit(self, record: RequestRecord) -> None:
         """Receive a request now."""
+        self._catch_up()
         self.engine.submit(record)
         if record.rejected is None:
             self._notice()
 
     def offer(self, handover: Handover) -> None:
         """Learn of a prefilled request that this replica is to decode."""
+        self._catch_up()
         self.engine.intake.offered.append(handover)
         self._notice()
 
     def receive(self, handover: Handover) -> None:
         """Have the KV cache of an incoming request from now on."""
+        self._catch_up()
         self.engine.intake.arrive(handover)
         self._notice()
 
     def withdraw(self, request_id: int) -> None:
         """Forget a request that was to come: its prefill has finished it."""
+        self._catch_up()
         self.engine.withdraw(request_id)
         self._notice()
 
     def release(self, request_id: int) -> None:
         """Give up the KV cache of a parked request, which has moved."""
+        self._catch_up()
         self.engine.release(request_id)
         self._notice()
 
     def reset(self) -> list[RequestRecord]:
         """Fail, or start anew: lose all that is here, the iteration under way too.
+
+        Call :meth:`settle` before.
 
         Returns:
             The requests that were here, as they came.
@@ -154,43 +169,63 @@ class Replica:
         if self._step is not None:
             self._cut_off(self._step)
         elif self._decodes is not None:
-            self._cut_off(self._end_whole(self._decodes), self._decodes)
+            self._cut_off_run(self._decodes)
         return self.engine.reset()
 
-    def _end_whole(self, run: _Run) -> _Step | None:
-        """Keep the decodes that have ended; returns the one under way, if any."""
-        now_ns, first = self._clock.now_ns, run.begun
-        whole = int(run.ends.searchsorted(now_ns, side="right"))
-        run.steps = whole
+    def _cut_off_run(self, run: _Run) -> None:
+        """Log what has ended of a run, then part of the iteration under way."""
+        self._catch_up()
+        whole, first = run.passed, run.begun
         if not whole:
-            return _Step(first, run.costs.at(0))
+            self._cut_off(_Step(first, run.costs.at(0)))
+            return
         ends = run.ends[:whole]
-        end_ns = int(ends[-1])
-        cycle = self.engine.decoding.cycle()
-        self.log.append_decodes(first, ends, run.costs, cycle)
-        self.engine.finish_decodes(whole, end_ns)
-        if end_ns == now_ns:
-            return None
-        self.engine.begin(run.plan, end_ns)
+        self.log.append_decodes(first, ends, run.costs, run.cycle)
         # Whoever has come since this iteration began was not waiting then.
-        at_start = begun(end_ns, self.engine)._replace(waiting=first.waiting)
-        return _Step(at_start, run.costs.at(whole))
+        at_start = begun(int(ends[-1]), self.engine)._replace(waiting=first.waiting)
+        step = _Step(at_start, run.costs.at(whole))
+        self._cut_off(step, run.costs.total(whole))
 
-    def _cut_off(self, step: _Step | None, run: _Run | None = None) -> None:
-        """Log part of an iteration, after the whole ones of a run, and tell of it."""
-        now_ns, costs, ends = self._clock.now_ns, [], ()
-        if run is not None and run.steps:
-            costs, ends = [run.costs.total(run.steps)], run.ends[: run.steps].tolist()
-        if step is not None:
-            part = step.cost.part(now_ns - step.begun.start_ns)
-            self.log.append_lost(step.begun, part)
-            costs.append(part)
+    def _cut_off(self, step: _Step, *before: StepCost) -> None:
+        """Log part of an iteration, and tell of it with the cost of those before it."""
+        now_ns = self._clock.now_ns
+        part = step.cost.part(now_ns - step.begun.start_ns)
+        self.log.append_lost(step.begun, part)
         self._step = self._decodes = None
         self._process.interrupt()
         if self.observer is not None:
-            cost = StepCost(*map(sum, zip(*costs, strict=True)))
-            cut = IterationsCut(now_ns, self._index, tuple(ends), cost)
-            self.observer.on(cut)
+            cost = StepCost(*map(sum, zip(*before, part, strict=True)))
+            self.observer.on(IterationsCut(now_ns, self._index, cost))
+
+    def settle(self) -> None:
+        """End a run whose iteration ends at this very time, before others act on it.
+
+        Step by step that end would be an event of its own, before what is to come.
+        """
+        run, now_ns = self._decodes, self._clock.now_ns
+        if run is None:
+            return
+        before = int(run.ends[: run.steps].searchsorted(now_ns))
+        if run.ends[before] == now_ns and before + 1 < run.steps:
+            run.steps = before + 1
+            self._end_run(run)
+            self._process.interrupt()
+
+    def _catch_up(self) -> None:
+        """Have the engine in the iteration under way, before anybody looks at it."""
+        run = self._decodes
+        if run is None:
+            return
+        ended = int(run.ends[: run.steps].searchsorted(self._clock.now_ns))
+        if ended == run.passed:
+            return
+        ends = run.ends[run.passed : ended].tolist()
+        self.engine.finish_decodes(len(ends), ends[-1])
+        self.engine.begin(run.plan, ends[-1])
+        run.passed = ended
+        if self.observer is not None:
+            at = (self._clock.now_ns, self._index)
+            self.observer.on(IterationsPassed(*at, tuple(ends)))
 
     def _notice(self) -> None:
         """Plan anew: at once if idle, else after the iteration under way."""
@@ -202,9 +237,8 @@ class Replica:
 
     def _cut(self, run: _Run) -> None:
         """Let the iteration under way be the last of its run."""
-        steps = int(run.ends[: run.steps].searchsorted(self._clock.now_ns)) + 1
-        if steps < run.steps:
-            run.steps = steps
+        if run.passed + 1 < run.steps:
+            run.steps = run.passed + 1
             self._process.interrupt()
 
     def _run(self) -> Process:
@@ -258,6 +292,8 @@ class Replica:
         self.log.append(step.begun, plan, cost)
         end_ns = self._clock.now_ns
         finished = engine.finish(plan, end_ns)
+        if finished:
+            self._outlets.finishing(self._index)
         if self.observer is not None:
             self._tell_ended(self.observer, (end_ns,), cost, finished)
         for record in finished:
@@ -279,19 +315,25 @@ class Replica:
         context = engine.decoding.stored_tokens + decoding
         costs = pricer.price_decodes(decoding, context, steps)
         ends = start_ns + np.add.accumulate(costs.duration_ns)
-        run = self._decodes = _Run(plan, first, costs, ends, steps)
+        cycle = engine.decoding.cycle()
+        run = self._decodes = _Run(plan, first, costs, ends, cycle, steps)
         if self.observer is not None:
             self._tell_started(self.observer, start_ns, plan)
         yield from self._wait_for(run)
-        if self._decodes is not run:
-            return  # lost
+        if self._decodes is run:
+            self._end_run(run)
+
+    def _end_run(self, run: _Run) -> None:
         self._decodes = None
-        ends = run.ends[: run.steps]
-        self.log.append_decodes(first, ends, costs, engine.decoding.cycle())
-        finished = engine.finish_decodes(run.steps, int(ends[-1]))
+        ends, passed = run.ends[: run.steps], run.passed
+        self.log.append_decodes(run.begun, ends, run.costs, run.cycle)
+        finished = self.engine.finish_decodes(run.steps - passed, int(ends[-1]))
+        if finished:
+            self._outlets.finishing(self._index)
         if self.observer is not None:
-            cost = costs.total(run.steps)
-            self._tell_ended(self.observer, tuple(ends.tolist()), cost, finished)
+            cost = run.costs.total(run.steps)
+            ends_ns = tuple(ends[passed:].tolist())
+            self._tell_ended(self.observer, ends_ns, cost, finished)
         for record in finished:
             self._outlets.finished(record)
 

@@ -53,6 +53,7 @@ class Scaler:
             else:
                 delay_ns = max(0, falls_ns - self._clock.now_ns)
                 yield self._clock.after(delay_ns, Kind.FLEET)
+                self._fleet.settle()
                 self._drain()
 
     def _drain(self) -> None:

@@ -29,7 +29,8 @@ from tests.sim.pricing import (
     serve,
 )
 from tests.sim.swapping import PAIR, engines_of
-from tests.sim.test_disaggregation import LINKS, Tape
+from tests.sim.tape import Tape
+from tests.sim.test_disaggregation import LINKS
 from tests.sim.test_fast_forward import ManyPricer, assert_same
 from tests.sim.test_outages import outages
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import sim.shell.replica as replica_module
-from sim.checks import run_checker
 from sim.engine import Engine
 from sim.events import (
-    Event,
     Stalled,
 )
 from sim.handover import Disaggregation, Handover, KvLinks
@@ -39,6 +37,7 @@ from tests.sim.pricing import (
     scheduler_of,
     serve,
 )
+from tests.sim.tape import Tape, fast_and_slow
 from tests.sim.test_fast_forward import ManyPricer, assert_same
 
 # A transfer takes 50 ns + 1 per token inside a node of two replicas, 10 across.
@@ -50,21 +49,6 @@ LINKS = KvLinks(
     network_bytes_per_s=1e8,
     replicas_per_node=2,
 )
-
-
-class Tape:
-    """Checks every law of a run and remembers its events."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-        self._checker = run_checker()
-
-    def on(self, event: Event) -> None:
-        self.events.append(event)
-        self._checker.on(event)
-
-    def of(self, *kinds: type) -> list[Event]:
-        return [event for event in self.events if isinstance(event, kinds)]
 
 
 class Views(Recorder):
@@ -219,19 +203,11 @@ def test_random_runs_keep_every_law_and_fast_forward_is_the_same(
     """KV blocks, tokens, layers, time, links: the checker looks at every event."""
     case = replace(case, queue=queue, replicas=prefill + decode)
     links = replace(LINKS, latency_ns=latency_ns)
-    tape = Tape()
-    slow = disaggregated(
-        name,
-        case,
-        prefill,
-        links=links,
-        frontend_ns=frontend_ns,
-        fast=False,
-        tape=tape,
+    fast, slow, tape = fast_and_slow(
+        partial(
+            disaggregated, name, case, prefill, links=links, frontend_ns=frontend_ns
+        )
     )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(replica_module, "_FEWEST", 2)
-        fast = disaggregated(name, case, prefill, links=links, frontend_ns=frontend_ns)
     assert_same(fast, slow)
     started = tape.of(TransferStarted)
     assert len(started) == len(tape.of(TransferEnded))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 
 import numpy as np
@@ -12,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import sim.shell.replica as replica_module
 from sim.build import build_machine, build_workload_of
 from sim.build_cluster import build_cluster
 from sim.config_file import load_config
 from sim.decode_batch import DecodeBatch
 from sim.engine import Engine
+from sim.events import IterationsEnded, Queued
 from sim.iteration_log import IterationLog
 from sim.log_stretch import DecodeStretch, write_out
 from sim.plan import LayerSpan, StepPlan
@@ -42,6 +43,7 @@ from tests.sim.pricing import (
     scenarios,
     scheduler_of,
 )
+from tests.sim.tape import Tape, fast_and_slow
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,14 @@ def blocks_taken(batch: DecodeBatch, steps: int) -> list[int]:
     return [cycle[0] + blocks for blocks in since.tolist()]
 
 
-def run(name: str, case: Scenario, frontend_ns: int, *, fast: bool) -> ClusterRun:
+def run(
+    name: str,
+    case: Scenario,
+    frontend_ns: int,
+    *,
+    fast: bool,
+    tape: Tape | None = None,
+) -> ClusterRun:
     engines = [
         Engine(
             scheduler_of(name, case),
@@ -106,7 +115,7 @@ def run(name: str, case: Scenario, frontend_ns: int, *, fast: bool) -> ClusterRu
         frontend_ns,
         fast_forward=fast,
     )
-    return cluster.run(case.requests)
+    return cluster.run(case.requests, observer=tape)
 
 
 def assert_same(fast: ClusterRun, slow: ClusterRun) -> None:
@@ -126,10 +135,8 @@ def assert_same(fast: ClusterRun, slow: ClusterRun) -> None:
 def test_random_runs_are_the_same(
     name: str, case: Scenario, frontend_ns: int, fewest: int
 ) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(replica_module, "_FEWEST", fewest)
-        fast = run(name, case, frontend_ns, fast=True)
-    assert_same(fast, run(name, case, frontend_ns, fast=False))
+    fast, slow, _ = fast_and_slow(partial(run, name, case, frontend_ns), fewest)
+    assert_same(fast, slow)
 
 
 def test_an_arrival_at_the_end_of_an_iteration_is_seen_by_the_next() -> None:
@@ -313,3 +320,45 @@ def test_a_vector_of_prices_is_the_prices(
             assert counts == one[:NUM_COUNTS]
             assert tuple(energy_j[k]) == one[NUM_COUNTS:]
             assert many.duration_ns[k] == one.duration_ns
+
+
+def test_an_end_inside_a_run_comes_before_that_of_a_later_replica() -> None:
+    """Every iteration takes 1 ns; the end on replica 1 at 2 sends 3 to replica 0.
+
+    Replica 0 is then between two of the three tokens of request 1: its iteration of
+    that nanosecond ends first.
+    """
+    at = limits(
+        num_layers=1,
+        max_num_batched_tokens=1,
+        max_num_seqs=1,
+        max_model_len=8,
+        block_size=1,
+    )
+    case = Scenario(
+        requests((0, 1, 6), (0, 1, 2), (0, 1, 1), (0, 1, 1)),
+        at,
+        num_blocks=8,
+        replicas=2,
+        router="round-robin",
+        max_concurrency=2,
+        pricer=LinearPricer(base_ns=1, row_ns=0, context_ns=0, token_layer_ns=0),
+    )
+    fast, slow, tape = fast_and_slow(partial(run, "chunked-prefill", case, 0))
+    assert_same(fast, slow)
+    order = [(e.time_ns, e.replica) for e in tape.of(IterationsEnded)]  # type: ignore[attr-defined]
+    assert order[2:4] == [(2, 0), (2, 1)]
+    assert [(e.time_ns, e.replica) for e in tape.of(Queued)][2] == (2, 0)  # type: ignore[attr-defined]
+
+
+def test_who_comes_in_the_middle_of_a_run_finds_its_iterations_ended() -> None:
+    """One request decodes, 110 ns each; blocks of one token; another comes at 1150."""
+    case = Scenario(
+        requests((0, 4, 20), (1150, 4, 2)), limits(num_layers=1, block_size=1)
+    )
+    fast, slow, tape = fast_and_slow(partial(run, "chunked-prefill", case, 0))
+    assert_same(fast, slow)
+    ended = sum(e.time_ns < 1150 for e in tape.of(IterationsEnded))  # type: ignore[attr-defined]
+    (_, second) = tape.of(Queued)
+    # the prompt's four, one a decode iteration that has ended, one of that under way
+    assert second.state.used_blocks == 4 + (ended - 1) + 1  # type: ignore[union-attr]

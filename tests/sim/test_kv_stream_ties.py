@@ -13,7 +13,8 @@ from sim.routers import ROUTERS
 from sim.shell.cluster import Cluster, Disaggregated
 from sim.view import SchedulerView
 from tests.sim.pricing import Scenario, limits, requests, scheduler_of
-from tests.sim.test_disaggregation import Tape, disaggregated, tokens_of
+from tests.sim.tape import Tape
+from tests.sim.test_disaggregation import disaggregated, tokens_of
 from tests.sim.test_fast_forward import ManyPricer
 from tests.sim.test_kv_streams import LINKS, parts_of
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from math import ceil
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import sim.shell.replica as replica_module
 from sim.config_file import load_config
 from sim.errors import ConfigError
 from sim.handover import KvLinks
@@ -38,7 +38,8 @@ from tests.sim.pricing import (
     scenarios,
     step_cost,
 )
-from tests.sim.test_disaggregation import PARAMETERS, Tape, disaggregated, tokens_of
+from tests.sim.tape import Tape, fast_and_slow
+from tests.sim.test_disaggregation import PARAMETERS, disaggregated, tokens_of
 from tests.sim.test_fast_forward import assert_same
 
 # A message takes 8 ns + 1 per token (4 layers of it) inside a node of two replicas.
@@ -200,20 +201,9 @@ def test_random_runs_keep_every_law_and_fast_forward_is_the_same(
     """Bytes sent are bytes received, links free, blocks at both ends, causality."""
     case = replace(case, queue=queue, replicas=prefill + decode)
     links = replace(LINKS, latency_ns=latency_ns)
-    tape = Tape()
-    slow = disaggregated(
-        name,
-        case,
-        prefill,
-        links=links,
-        frontend_ns=frontend_ns,
-        fast=False,
-        tape=tape,
-        kv_transfer=kv_transfer,
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(replica_module, "_FEWEST", 2)
-        fast = disaggregated(
+    fast, slow, tape = fast_and_slow(
+        partial(
+            disaggregated,
             name,
             case,
             prefill,
@@ -221,6 +211,7 @@ def test_random_runs_keep_every_law_and_fast_forward_is_the_same(
             frontend_ns=frontend_ns,
             kv_transfer=kv_transfer,
         )
+    )
     assert_same(fast, slow)
     assert fast.streams == slow.streams
     moved = [r for r in slow.records if r.prefill_replica >= 0]

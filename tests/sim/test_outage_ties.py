@@ -13,8 +13,9 @@ from sim.routers import ROUTERS
 from sim.shell.cluster import Cluster
 from sim.step import StepCost
 from tests.sim.pricing import Scenario, limits, requests, scheduler_of
+from tests.sim.tape import Tape
 from tests.sim.test_fast_forward import ManyPricer
-from tests.sim.test_outages import Tape, outages, suffered
+from tests.sim.test_outages import outages, suffered
 
 
 @pytest.mark.parametrize("fast", [True, False])

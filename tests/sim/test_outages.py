@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import sim.shell.replica as replica_module
-from sim.checks import run_checker
 from sim.config_file import load_config
 from sim.engine import Engine
 from sim.errors import ConfigError
-from sim.events import Event
 from sim.outages import OffSpan, Outage, Outages
 from sim.queues import QUEUES
 from sim.routers import ROUTERS
@@ -34,6 +32,7 @@ from tests.sim.pricing import (
     scenarios,
     scheduler_of,
 )
+from tests.sim.tape import Tape, fast_and_slow
 from tests.sim.test_disaggregation import tokens_of
 from tests.sim.test_fast_forward import ManyPricer, assert_same
 from workloads.outages import draw_outages
@@ -42,18 +41,6 @@ NEVER_DONE = (
     r"^cluster.mtbf_s: replica 0 failed 2 times and requests are still not done;"
     " allowed: failures rarer than that$"
 )
-
-
-class Tape:
-    """Checks every law of a run and remembers its events."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-        self._checker = run_checker()
-
-    def on(self, event: Event) -> None:
-        self.events.append(event)
-        self._checker.on(event)
 
 
 def outages(count: int, *rows: tuple[int, str, int, int], **more: bool) -> Outages:
@@ -251,10 +238,9 @@ def test_random_outages_lose_nobody_and_fast_forward_is_the_same(
     """Every law at every event; each request finishes exactly once."""
     case = replace(case, queue=queue, replicas=replicas, prefix_caching=caching)
     away = data.draw(drawn(replicas))
-    slow = suffered(name, case, away, frontend_ns=frontend_ns, fast=False)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(replica_module, "_FEWEST", 2)
-        fast = suffered(name, case, away, frontend_ns=frontend_ns)
+    fast, slow, _ = fast_and_slow(
+        partial(suffered, name, case, away, frontend_ns=frontend_ns)
+    )
     assert_same(fast, slow)
     assert fast.fleet == slow.fleet
     for record, tokens in zip(slow.records, tokens_of(slow), strict=True):

@@ -37,7 +37,8 @@ from tests.sim.pricing import (
     scheduler,
     scheduler_of,
 )
-from tests.sim.test_disaggregation import LINKS, Tape, tokens_of
+from tests.sim.tape import Tape
+from tests.sim.test_disaggregation import LINKS, tokens_of
 from tests.sim.test_fast_forward import ManyPricer, assert_same
 
 LOAD = ("workload.num_requests=8", "workload.request_rate=6.0")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
-import sim.shell.replica as replica_module
 from sim.prefix import Prefix, SegmentChain
 from sim.prefix_cache import PrefixCache
 from sim.schedulers import SCHEDULERS
@@ -23,6 +23,7 @@ from tests.sim.pricing import (
     scenarios,
     serve,
 )
+from tests.sim.tape import fast_and_slow
 from tests.sim.test_disaggregation import disaggregated
 from tests.sim.test_fast_forward import assert_same, run
 
@@ -235,10 +236,8 @@ def sharing_scenarios(draw: st.DrawFn, *, max_replicas: int = 1) -> Scenario:
 @given(case=sharing_scenarios(max_replicas=2), fewest=st.sampled_from([2, 6]))
 def test_fast_forward_is_stepping(name: str, case: Scenario, fewest: int) -> None:
     """Bit for bit, under every law that is watched."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(replica_module, "_FEWEST", fewest)
-        fast = run(name, case, 0, fast=True)
-    assert_same(fast, run(name, case, 0, fast=False))
+    fast, slow, _ = fast_and_slow(partial(run, name, case, 0), fewest)
+    assert_same(fast, slow)
 
 
 @pytest.mark.parametrize("name", sorted(SCHEDULERS))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from itertools import permutations
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import sim.shell.replica as replica_module
 from sim.queues import QUEUES
 from sim.queues.fcfs import FirstComeFirstServed
 from sim.queues.sjf import ShortestJobFirst
@@ -17,7 +17,16 @@ from sim.queues.vtc import INPUT_WEIGHT, OUTPUT_WEIGHT, VirtualTokenCounter
 from sim.request import Request
 from sim.schedulers import SCHEDULERS
 from sim.view import QueuedRequest
-from tests.sim.pricing import QUICK, Scenario, limits, requests, scenarios, serve
+from tests.sim.pricing import (
+    QUICK,
+    LinearPricer,
+    Scenario,
+    limits,
+    requests,
+    scenarios,
+    serve,
+)
+from tests.sim.tape import fast_and_slow
 from tests.sim.test_fast_forward import assert_same, run
 
 every_scheduler = pytest.mark.parametrize("name", sorted(SCHEDULERS))
@@ -178,10 +187,8 @@ def test_everybody_is_served_and_fast_forward_is_the_same(
         replace(r, client=data.draw(st.integers(0, 2))) for r in scenario.requests
     )
     case = replace(scenario, requests=work, queue=queue)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(replica_module, "_FEWEST", 2)
-        fast = run(name, case, 0, fast=True)
-    assert_same(fast, run(name, case, 0, fast=False))
+    fast, slow, _ = fast_and_slow(partial(run, name, case, 0))
+    assert_same(fast, slow)
     for record in fast.records:
         assert (record.finish_ns is None) == (record.rejected is not None)
 
@@ -205,3 +212,29 @@ def test_only_vtc_moves_while_it_decodes() -> None:
     assert FirstComeFirstServed.fixed_order
     assert ShortestJobFirst.fixed_order
     assert not VirtualTokenCounter.fixed_order
+
+
+def test_tokens_of_a_run_are_charged_when_somebody_comes() -> None:
+    """A client that comes back while another decodes is lifted to what that one got.
+
+    One at a time, 2 ns a token and more. Request 0 of client 0 decodes when requests 2
+    of client 1 and 1 of client 0 come: what it was served counts until then.
+    """
+    work = sent((0, 1, 3, 0), (5, 1, 1, 0), (5, 1, 2, 1), (5, 1, 1, 0), (5, 1, 1, 1))
+    one = limits(
+        num_layers=1,
+        max_num_batched_tokens=1,
+        max_num_seqs=1,
+        max_model_len=4,
+        block_size=1,
+    )
+    case = Scenario(
+        work,
+        one,
+        num_blocks=4,
+        max_concurrency=3,
+        queue="vtc",
+        pricer=LinearPricer(base_ns=1, row_ns=0, context_ns=1, token_layer_ns=0),
+    )
+    fast, slow, _ = fast_and_slow(partial(run, "chunked-prefill", case, 0))
+    assert_same(fast, slow)

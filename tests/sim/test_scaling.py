@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import sim.shell.replica as replica_module
 from sim.config_file import load_config
 from sim.errors import ConfigError, InvariantError
 from sim.events import Event, ReplicaDown, ReplicaDraining, ReplicaStarting, ReplicaUp
@@ -20,9 +20,10 @@ from sim.shell.cluster import ClusterRun
 from tests.cases import cases
 from tests.sim.checks.streams import Breaks, altered, hold, nth, without
 from tests.sim.pricing import QUICK, Scenario, limits, requests, scenarios
+from tests.sim.tape import Tape, fast_and_slow
 from tests.sim.test_disaggregation import tokens_of
 from tests.sim.test_fast_forward import assert_same
-from tests.sim.test_outages import Tape, suffered
+from tests.sim.test_outages import suffered
 
 SCALING = Scaling(1, 2, startup_ns=300, scale_down_delay_ns=1000)
 WORK = requests((0, 100, 3), (0, 100, 3), (10, 50, 2), (400, 25, 2), (6000, 8, 1))
@@ -148,12 +149,11 @@ def test_random_loads_keep_every_law_and_fast_forward_is_the_same(
     """Replicas that are on lie between the fewest and all at any time."""
     case = replace(case, replicas=replicas)
     scaling = Scaling(min(fewest, replicas), target, *delays_ns)
-    tape = Tape()
-    more = {"scaling": scaling, "frontend_ns": frontend_ns}
-    slow = suffered(name, case, NO_OUTAGES, fast=False, tape=tape, **more)  # type: ignore[arg-type]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(replica_module, "_FEWEST", 2)
-        fast = suffered(name, case, NO_OUTAGES, **more)  # type: ignore[arg-type]
+    fast, slow, tape = fast_and_slow(
+        partial(
+            suffered, name, case, NO_OUTAGES, scaling=scaling, frontend_ns=frontend_ns
+        )
+    )
     assert_same(fast, slow)
     assert fast.fleet == slow.fleet
     up = replicas

@@ -5,13 +5,13 @@ from __future__ import annotations
 import heapq
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import sim.shell.replica as replica_module
 from sim.build import build_machine, build_workload_of
 from sim.build_cluster import build_cluster
 from sim.cli import main
@@ -24,6 +24,7 @@ from sim.results import run_result
 from sim.schedulers import SCHEDULERS
 from tests.sim.checks.streams import Events, altered, hold, nth, recorded
 from tests.sim.pricing import QUICK, Scenario, limits, scenarios, serve
+from tests.sim.tape import fast_and_slow
 from tests.sim.test_fast_forward import assert_same, run
 
 Turn = tuple[int, int, int]  # new prompt tokens, output tokens, think time
@@ -159,10 +160,8 @@ def test_fast_forward_is_stepping(
     name: str, case: Scenario, frontend_ns: int, fewest: int
 ) -> None:
     """Bit for bit, under every law; each later turn at its time."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(replica_module, "_FEWEST", fewest)
-        fast = run(name, case, frontend_ns, fast=True)
-    assert_same(fast, run(name, case, frontend_ns, fast=False))
+    fast, slow, _ = fast_and_slow(partial(run, name, case, frontend_ns), fewest)
+    assert_same(fast, slow)
     for before, record in zip(fast.records, fast.records[1:], strict=False):
         think_ns = record.request.think_ns
         if think_ns is not None and before.finish_ns is not None:

@@ -30,7 +30,8 @@ from tests.sim.pricing import (
     limits,
     requests,
 )
-from tests.sim.test_disaggregation import Tape, disaggregated
+from tests.sim.tape import Tape
+from tests.sim.test_disaggregation import disaggregated
 
 # A message takes 8 ns + 1 per token (4 layers of it) inside a node of two replicas.
 from tests.sim.test_kv_streams import LINKS

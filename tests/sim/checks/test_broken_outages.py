@@ -12,6 +12,7 @@ from sim.errors import InvariantError
 from sim.events import (
     Event,
     IterationsCut,
+    IterationsPassed,
     ReplicaDown,
     ReplicaDraining,
     ReplicaUp,
@@ -31,7 +32,8 @@ from tests.sim.checks.streams import (
 )
 from tests.sim.checks.test_broken_transfers import changed, dropped, stated
 from tests.sim.pricing import Scenario, limits, requests
-from tests.sim.test_outages import Tape, outages, suffered
+from tests.sim.tape import Tape
+from tests.sim.test_outages import outages, suffered
 
 
 @cache
@@ -77,7 +79,7 @@ def cut_costs(events: Events) -> Events:
 
 def cut_ends(events: Events) -> Events:
     """One whole iteration fewer."""
-    at = nth(events, IterationsCut)
+    at = nth(events, IterationsPassed)
     return altered(events, at, end_ns=events[at].end_ns[:-1])  # type: ignore[union-attr]
 
 

@@ -30,7 +30,8 @@ from tests.sim.checks.streams import (
     without,
 )
 from tests.sim.pricing import Scenario, limits, requests
-from tests.sim.test_disaggregation import Tape, disaggregated
+from tests.sim.tape import Tape
+from tests.sim.test_disaggregation import disaggregated
 
 
 @cache
