@@ -49,7 +49,7 @@ class ParallelConfig(Section):
     router: Name = Field(
         default="round-robin",
         description="How requests are spread over replicas.",
-        examples=["round-robin", "power-of-two-choices", "prefix-affinity"],
+        examples=["round-robin", "random", "power-of-two-choices"],
     )
 
     min_replicas: Annotated[Replicas | None, OrNone] = Field(

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Protocol
 
+from sim.routers.at_random import AtRandom
 from sim.routers.least_outstanding import (
     LeastOutstandingRequests,
     LeastOutstandingTokens,
@@ -32,9 +33,10 @@ class MakeRouter(Protocol):
 ROUTERS: Mapping[str, MakeRouter] = MappingProxyType(
     {
         "round-robin": lambda seed=0: RoundRobin(),
+        "random": AtRandom,
         "least-outstanding-requests": lambda seed=0: LeastOutstandingRequests(),
         "least-outstanding-tokens": lambda seed=0: LeastOutstandingTokens(),
-        "power-of-two-choices": lambda seed=0: PowerOfTwoChoices(seed),
+        "power-of-two-choices": PowerOfTwoChoices,
         "prefix-affinity": lambda seed=0: PrefixAffinity(),
     }
 )

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from sim.engine import Engine
 from sim.plan import LayerSpan, PrefillChunk, StepPlan
-from sim.routers import ROUTERS, Loads
+from sim.routers import ROUTERS, Loads, MakeRouter
+from sim.routers.at_random import AtRandom
 from sim.routers.least_outstanding import (
     LeastOutstandingRequests,
     LeastOutstandingTokens,
@@ -69,6 +70,24 @@ def test_least_outstanding_tokens_by_hand() -> None:
     assert [r.replica for r in served.run.records] == [0, 1, 1, 1]
 
 
+def test_at_random_every_open_replica_is_as_likely_whatever_its_load() -> None:
+    """Within four standard deviations of a binomial; the one that is away never."""
+    router = AtRandom(seed=7)
+    busy = Loads([9, 0, 3, 0, 0], [0] * 5, takers=[0, 1, 2, 4])
+    count = Counter(router.route(busy) for _ in range(4000))
+    assert sorted(count) == [0, 1, 2, 4]
+    assert all(abs(n - 1000) < 4 * (4000 * 0.25 * 0.75) ** 0.5 for n in count.values())
+
+
+def test_at_random_choices_are_independent() -> None:
+    """Of 4000 pairs of successive choices among two, each kind is a quarter."""
+    router = AtRandom(seed=11)
+    pairs = Counter(
+        (router.route(loads([0, 0])), router.route(loads([0, 0]))) for _ in range(4000)
+    )
+    assert all(abs(n - 1000) < 4 * (4000 * 0.25 * 0.75) ** 0.5 for n in pairs.values())
+
+
 def test_power_of_two_choices_draws_pairs_evenly() -> None:
     """Of 5 replicas of equal load each is chosen as often; the busiest never is."""
     router = PowerOfTwoChoices(seed=7)
@@ -77,9 +96,10 @@ def test_power_of_two_choices_draws_pairs_evenly() -> None:
     assert all(router.route(loads([0, 1, 0, 0, 0])) != 1 for _ in range(1000))
 
 
-def test_power_of_two_choices_is_the_sequence_of_its_seed() -> None:
+@pytest.mark.parametrize("make", [PowerOfTwoChoices, AtRandom])
+def test_draws_are_the_sequence_of_their_seed(make: MakeRouter) -> None:
     def chosen(seed: int) -> list[int]:
-        router = PowerOfTwoChoices(seed)
+        router = make(seed)
         return [router.route(loads([0] * 8)) for _ in range(50)]
 
     assert chosen(1) == chosen(1) != chosen(2)

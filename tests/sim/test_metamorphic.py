@@ -117,17 +117,25 @@ def test_replicas_beyond_the_concurrency_change_nothing(
 
 @every_scheduler
 @cases(5)
-@given(scenario=scenarios(max_replicas=3))
-def test_round_robin_replicas_are_servers_of_their_own(
-    name: str, scenario: Scenario
+@given(
+    scenario=scenarios(max_replicas=3),
+    router=st.sampled_from(["round-robin", "random"]),
+)
+def test_replicas_behind_a_router_that_sees_no_load_are_servers_of_their_own(
+    name: str, scenario: Scenario, router: str
 ) -> None:
-    """Replica r serves requests r, r + c, ... as if they were all there is."""
-    count = scenario.replicas
-    together = outcome(serve(name, replace(scenario, router="round-robin")))
-    for replica in range(count):
-        own = replace(scenario, requests=scenario.requests[replica::count], replicas=1)
-        alone = outcome(serve(name, own))
-        assert emitted(alone) == emitted(together[replica::count])
+    """Each serves what is sent to it as if that were all there is."""
+    served = serve(name, replace(scenario, router=router))
+    together, records = outcome(served), served.run.records
+    for replica in range(scenario.replicas):
+        # Who is rejected has no replica; nobody notices where.
+        own = [k for k, r in enumerate(records) if r.replica == replica]
+        work = tuple(scenario.requests[k] for k in own)
+        alone = outcome(serve(name, replace(scenario, requests=work, replicas=1)))
+        assert emitted(alone) == emitted([together[k] for k in own])
+    if router == "round-robin":
+        for k, record in enumerate(records):
+            assert record.replica in (-1, k % scenario.replicas)
 
 
 @every_scheduler

@@ -90,7 +90,7 @@ def test_what_constants_have_seen_of_the_registered_logs() -> None:
     assert (two.is_calibration("ttft"), two.is_calibration("tpot")) == (False, False)
     settings = two.setup.settings()
     assert settings["parallel.replicas"] == 2
-    assert settings["parallel.router"] == "round-robin"
+    assert settings["parallel.router"] == "random"
     assert "router is not published" in two.note
 
 
