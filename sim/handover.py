@@ -73,9 +73,13 @@ class KvLinks:
         """
         per = self.replicas_per_node
         near = source // per == target // per
-        bandwidth = self.node_bytes_per_s if near else self.network_bytes_per_s
-        sent_ns = tokens * self.gpu_bytes_per_token * 1e9 / bandwidth
+        sent_ns = self.sent_ns(tokens * self.gpu_bytes_per_token, near=near)
         return max(1, self.latency_ns + round(sent_ns))
+
+    def sent_ns(self, gpu_bytes: float, *, near: bool) -> float:
+        """How long a GPU's link is busy with so many bytes, inside a node or not."""
+        bandwidth = self.node_bytes_per_s if near else self.network_bytes_per_s
+        return gpu_bytes * 1e9 / bandwidth
 
     def transfer_bytes(self, tokens: float) -> int:
         """Bytes of ``tokens`` tokens over all GPUs of a replica."""
@@ -110,14 +114,10 @@ class PooledLinks:
         """Latency + bytes over the bandwidth of the slower side; at least 1."""
         out, into = self.of[source], self.of[target]
         near = self.nodes[source] == self.nodes[target]
-        sent_ns = tokens * max(
-            gpu_bytes
-            * 1e9
-            / (end.node_bytes_per_s if near else end.network_bytes_per_s)
-            for end, gpu_bytes in (
-                (out, into.gpu_bytes_per_token * (into.gpus / out.gpus)),
-                (into, into.gpu_bytes_per_token),
-            )
+        gpu_bytes = tokens * into.gpu_bytes_per_token
+        sent_ns = max(
+            out.sent_ns(gpu_bytes * (into.gpus / out.gpus), near=near),
+            into.sent_ns(gpu_bytes, near=near),
         )
         return max(1, max(out.latency_ns, into.latency_ns) + round(sent_ns))
 

@@ -40,6 +40,7 @@ from sim.shell.prefill_replica import PrefillReplica
 from sim.shell.replica import Outlets, Replica
 from sim.shell.scaler import Scaler
 from sim.shell.transfers import Transfers
+from sim.shell.watch import Watch
 from sim.step import StepPricer
 from sim.swapping import SwapLog, SwappingEngine
 from sim.transfer_events import (
@@ -192,13 +193,14 @@ class Cluster:
             self._on_done = on_done
         records = self._records = RecordTable(requests)
         logs = tuple(replica.log for replica in self._replicas)
-        self._observe(observer, requests)
+        watch = None if observer is None else Watch(observer)
+        self._observe(watch, requests)
         self._clock.process(self._arrivals(requests))
         try:
             with no_full_collections():
                 self._run_clock(len(requests))
-            if observer is not None:
-                observer.on(RunEnded(self._clock.now_ns, records, logs))
+            if watch is not None:
+                watch.on(RunEnded(watch.time_ns, records, logs))
         except SimulationError as error:
             raise error.at(self._clock.now_ns) from error
         except OverflowError as error:

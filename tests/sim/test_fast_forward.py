@@ -18,7 +18,7 @@ from sim.build_cluster import build_cluster
 from sim.config_file import load_config
 from sim.decode_batch import DecodeBatch
 from sim.engine import Engine
-from sim.events import IterationsEnded, Queued
+from sim.events import IterationsEnded, Queued, RunEnded
 from sim.iteration_log import IterationLog
 from sim.log_stretch import DecodeStretch, write_out
 from sim.plan import LayerSpan, StepPlan
@@ -362,3 +362,28 @@ def test_who_comes_in_the_middle_of_a_run_finds_its_iterations_ended() -> None:
     (_, second) = tape.of(Queued)
     # the prompt's four, one a decode iteration that has ended, one of that under way
     assert second.state.used_blocks == 4 + (ended - 1) + 1  # type: ignore[union-attr]
+
+
+def test_a_run_ends_with_its_last_event() -> None:
+    """Not when iterations would have ended that an arrival called off.
+
+    One takes 1 ns + 1 per KV token of the decode batch. Request 0 would decode until
+    13; request 1 ends its run of decodes at 4, then takes its blocks, and at 12 all is
+    done: computing 0 again takes less time than its decodes would have.
+    """
+    at = limits(
+        num_layers=1,
+        max_num_batched_tokens=5,
+        max_num_seqs=2,
+        max_model_len=22,
+        block_size=1,
+    )
+    case = Scenario(
+        requests((0, 1, 4), (2, 19, 1)),
+        at,
+        num_blocks=22,
+        pricer=LinearPricer(base_ns=1, row_ns=0, context_ns=1, token_layer_ns=0),
+    )
+    fast, slow, tape = fast_and_slow(partial(run, "chunked-prefill", case, 0))
+    assert_same(fast, slow)
+    assert [end.time_ns for end in tape.of(RunEnded)] == [12]  # type: ignore[attr-defined]
