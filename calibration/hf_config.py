@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +24,9 @@ from sim.input_file import read_bytes
 _LARGEST_FILE_BYTES: Final = 4_000_000
 _EXPERTS: Final = ("num_experts", "num_local_experts", "n_routed_experts")
 _TOP_K: Final = ("num_experts_per_tok", "experts_per_token")
+# Checkpoints in fp8; those of fbgemm_fp8 have a scale per row of weights.
+_FP8: Final = ("fp8", "fbgemm_fp8")
+_LAYER: Final = re.compile(r"layers\.(\d+)\.self_attn")
 _WINDOW_KINDS: Final = {"full_attention": False, "sliding_attention": True}
 
 # Key -> (values that mean nothing special, what any other value means).
@@ -143,6 +147,7 @@ def parse_hf_config(values: Mapping[str, Any], name: str, source: str) -> ModelS
         qk_norm=config.flag("use_qk_norm") or flags.get("qk_norm", False),
         attention_sinks=flags.get("attention_sinks", False),
         fp8_block=_fp8_block(config, flags.get("fp8_block", False)),
+        bf16_attention=_bf16_attention(config, layers),
         # DeepSeek-V3's balancing without an auxiliary loss (arXiv 2412.19437, 2.1.2).
         routing_bias=values.get("topk_method") == "noaux_tc",
     )
@@ -256,6 +261,26 @@ def _fp8_block(config: _Config, usual: bool) -> bool:
     return quantisation.get("weight_block_size") is not None
 
 
+def _bf16_attention(config: _Config, layers: int) -> bool:
+    """Whether an fp8 checkpoint keeps attention as it was, in all layers or none."""
+    quantisation = config.values.get("quantization_config")
+    if not isinstance(quantisation, dict):
+        return False
+    names = quantisation.get("modules_to_not_convert")
+    if not isinstance(names, list | None):
+        raise config.error("quantization_config", "modules_to_not_convert: no list")
+    kept = [str(name) for name in names or () if "self_attn" in str(name)]
+    numbered = [_LAYER.search(name) for name in kept]
+    whole = len({found[1] for found in numbered if found}) == layers
+    if kept and all(numbered) and not whole:
+        meaning = "attention quantised in some layers only cannot be simulated"
+        raise config.error("quantization_config", meaning)
+    if kept and config.values.get("kv_lora_rank"):
+        meaning = "latent attention kept in bfloat16 cannot be simulated"
+        raise config.error("quantization_config", meaning)
+    return bool(kept)
+
+
 def _native_dtype(config: _Config) -> str:
     quantisation = config.values.get("quantization_config")
     if quantisation is None:
@@ -263,6 +288,7 @@ def _native_dtype(config: _Config) -> str:
     method = (
         quantisation.get("quant_method") if isinstance(quantisation, dict) else None
     )
-    if method not in ("fp8", "mxfp4"):
-        raise config.error("quantization_config", "quant_method must be fp8 or mxfp4")
-    return str(method)
+    if method not in (*_FP8, "mxfp4"):
+        allowed = ", ".join((*_FP8, "mxfp4"))
+        raise config.error("quantization_config", f"quant_method: allowed: {allowed}")
+    return "fp8" if method in _FP8 else str(method)
