@@ -1,9 +1,9 @@
 """Reading a Hugging Face ``config.json`` into a `ModelShape`, or saying why not.
 
 Only what the simulator can cost is accepted: grouped-query or latent attention and a
-gated SiLU feed-forward part, dense or with experts in every layer after the first
-dense ones. Anything else is refused by the key that gives it away, for a wrong shape
-would give wrong answers silently.
+gated SiLU feed-forward part, dense or with experts, in all layers or in some. Anything
+else is refused by the key that gives it away: a wrong shape would give wrong answers
+silently.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from calibration.latent_shape import LatentShape
+from calibration.llama4_config import plain_keys
 from calibration.model_shape import ModelShape
 from sim.config_errors import clip, value_text
 from sim.errors import ConfigError
@@ -27,14 +28,13 @@ _TOP_K: Final = ("num_experts_per_tok", "experts_per_token")
 # Checkpoints in fp8; those of fbgemm_fp8 have a scale per row of weights.
 _FP8: Final = ("fp8", "fbgemm_fp8")
 _LAYER: Final = re.compile(r"layers\.(\d+)\.self_attn")
+# Every how many layers there are experts: of Qwen, of Llama 4.
+_STEP: Final = ("decoder_sparse_step", "interleave_moe_layer_step")
 _WINDOW_KINDS: Final = {"full_attention": False, "sliding_attention": True}
 
 # Key -> (values that mean nothing special, what any other value means).
 _REFUSED: Final[Mapping[str, tuple[tuple[object, ...], str]]] = {
     "index_topk": ((None, 0), "sparse attention by an indexer"),
-    "decoder_sparse_step": ((None, 1), "dense layers between MoE layers"),
-    "mlp_only_layers": ((None, []), "dense layers between MoE layers"),
-    "interleave_moe_layer_step": ((None, 1), "dense layers between MoE layers"),
     "moe_layer_freq": ((None, 1), "dense layers between MoE layers"),
     "shared_expert_intermediate_size": ((None, 0), "gated shared experts"),
     "zero_expert_num": ((None, 0), "experts that compute nothing"),
@@ -122,6 +122,7 @@ def parse_hf_config(values: Mapping[str, Any], name: str, source: str) -> ModelS
     Raises:
         ConfigError: if a key is missing, absurd or of an unsupported architecture.
     """
+    values = plain_keys(values)
     config = _Config(values, source)
     for key, (plain, meaning) in _REFUSED.items():
         if key in values and not _is_one_of(values[key], plain):
@@ -212,7 +213,7 @@ def _feed_forward(config: _Config, layers: int) -> dict[str, Any]:
     top_k = config.count(top_k_key, experts)
     width_key = config.first_of(("moe_intermediate_size",)) or "intermediate_size"
     width = config.count(width_key, 10_000_000)
-    dense = config.count("first_k_dense_replace", layers - 1, default=0, smallest=0)
+    dense = _dense_layers(config, layers)
     shared = config.count("n_shared_experts", 1_000, default=0, smallest=0)
     return {
         "intermediate_size": (
@@ -221,9 +222,27 @@ def _feed_forward(config: _Config, layers: int) -> dict[str, Any]:
         "num_experts": experts,
         "top_k": top_k,
         "moe_intermediate_size": width,
-        "first_dense_layers": dense,
+        "dense_layers": dense,
         "shared_intermediate_size": shared * width,
     }
+
+
+def _dense_layers(config: _Config, layers: int) -> tuple[int, ...]:
+    """The layers without experts of a model that has some: first, named, or between."""
+    first = config.count("first_k_dense_replace", layers - 1, default=0, smallest=0)
+    step = config.count(config.first_of(_STEP) or _STEP[0], layers, default=1)
+    named = config.values.get("mlp_only_layers") or []
+    sound = isinstance(named, list) and set(map(type, named)) <= {int}
+    if not sound or not set(named) < set(range(layers)):
+        raise config.error("mlp_only_layers", f"must name some of {layers} layers")
+    dense = tuple(
+        layer
+        for layer in range(layers)
+        if layer < first or (layer + 1) % step or layer in named
+    )
+    if len(dense) == layers:
+        raise config.error("mlp_only_layers", "no layer is left for the experts")
+    return dense
 
 
 def _windows(config: _Config, layers: int) -> tuple[int, ...]:

@@ -1,13 +1,14 @@
 """The shape of a transformer: what its sizes say about parameters, weights and KV.
 
-Grouped-query or latent attention, a gated feed-forward part that is dense or, after
-some dense layers, a mixture of experts with or without a shared one, RMS norms: the
-Llama, Mistral, Mixtral, Qwen, gpt-oss and DeepSeek families.
+Grouped-query or latent attention, a gated feed-forward part that is dense or, in all
+layers or some, a mixture of experts with or without a shared one, RMS norms: the Llama,
+Mistral, Mixtral, Qwen, gpt-oss, DeepSeek and Kimi families.
 """
 
 from __future__ import annotations
 
 from dataclasses import astuple, dataclass
+from itertools import accumulate
 from typing import Final
 
 from calibration.latent_shape import LatentShape
@@ -43,7 +44,7 @@ class ByComponent:
 class ModelShape:
     """The sizes of one model.
 
-    Layers are alike but for their attention window and, in MoE models whose first
+    Layers are alike but for their attention window and, in MoE models some of whose
     layers are dense, their feed-forward part.
 
     Attributes:
@@ -72,7 +73,7 @@ class ModelShape:
         bf16_attention: its fp8 checkpoint keeps the attention projections in bfloat16.
         attention_sinks: one learned sink logit per query head.
         routing_bias: the router adds a learned bias to choose experts.
-        first_dense_layers: leading layers with a dense feed-forward part in MoE models.
+        dense_layers: layers with a dense feed-forward part in MoE models, from 0.
         shared_intermediate_size: width of the shared experts together, 0 if none.
         latent: widths of latent attention, None for grouped-query attention.
         truncated_sampling: tokens are drawn from the likeliest only (top-p or top-k),
@@ -102,7 +103,7 @@ class ModelShape:
     bf16_attention: bool = False
     attention_sinks: bool = False
     routing_bias: bool = False
-    first_dense_layers: int = 0
+    dense_layers: tuple[int, ...] = ()
     shared_intermediate_size: int = 0
     latent: LatentShape | None = None
     truncated_sampling: bool = False
@@ -115,7 +116,14 @@ class ModelShape:
     @property
     def num_moe_layers(self) -> int:
         """Layers with experts."""
-        return self.num_layers - self.first_dense_layers if self.is_moe else 0
+        return self.num_layers - len(self.dense_layers) if self.is_moe else 0
+
+    @property
+    def dense_before(self) -> tuple[int, ...]:
+        """Layers with a dense feed-forward part among the first n, for every n."""
+        layers = range(self.num_layers)
+        dense = self.dense_layers if self.is_moe else layers
+        return tuple(accumulate((layer in dense for layer in layers), initial=0))
 
     @property
     def sliding_window(self) -> int:

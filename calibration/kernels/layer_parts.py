@@ -16,7 +16,7 @@ def ffn_products(model: ModelShape, tp: int, *, leading: bool) -> Products:
     Args:
         model: Sizes of the model.
         tp: Tensor-parallel size.
-        leading: Of the dense layers that lead the layers with experts.
+        leading: Of the dense layers of a model with experts.
     """
     if not model.is_moe or leading:
         return _gated_products(model, model.intermediate_size // tp)
@@ -48,7 +48,7 @@ def elementwise(
     Args:
         model: Sizes of the model.
         tp: Tensor-parallel size.
-        leading: Of the dense layers that lead the layers with experts.
+        leading: Of the dense layers of a model with experts.
         inside: Those of attention are inside the times of its profiled modules.
     """
     # Two norms fused with the residual add: read both streams, write both.

@@ -19,12 +19,13 @@ from sim.plan import LayerSpan, StepPlan
 # DeepSeek's kernels have tables, and tests, of their own.
 MODELS = tuple(name for name in model_names() if model(name).latent is None)
 GPT_OSS = tuple(name for name in MODELS if "gpt-oss" in name)
+NOT_ON_A100 = (*GPT_OSS, *(name for name in MODELS if "Llama-4" in name))
 MOE = tuple(name for name in MODELS if model(name).is_moe)
 PROFILED = [
     (gpu, name)
     for gpu in gpu_names()
     for name in MODELS
-    if not (gpu == "a100_sxm" and name in GPT_OSS)
+    if not (gpu == "a100_sxm" and name in NOT_ON_A100)
 ]
 # Whose query heads per GPU nobody profiled: they run as the nearest ones, by heads.
 BORROWED = {"Qwen/Qwen2.5-7B", "meta-llama/Llama-3.1-405B"}
@@ -122,26 +123,27 @@ def test_attention_of_every_model_is_profiled(gpu: str, name: str, table: str) -
 def test_experts_of_every_moe_model_are_profiled(gpu: str, name: str) -> None:
     """Native format and, where it runs, fp8; TP1, TP2 and EP2, EP4, real routing.
 
-    Of models that eight GPUs can hold.
+    Of models that eight GPUs can hold in that format.
     """
-    if not fits(gpu, model(name), "fp8"):
-        return
     dtypes = ["mxfp4"] if name in GPT_OSS else ["bfloat16", "fp8"]
     if gpu == "a100_sxm":
         dtypes = ["bfloat16"]
-    for dtype in dtypes:
+    for dtype in (d for d in dtypes if fits(gpu, model(name), d)):
         splits = moe_splits(gpu, model(name), dtype)
         for split in ((1, 1), (2, 1), (1, 2), (1, 4)):
             assert splits[split] >= BOTH_DISTRIBUTIONS, (dtype, split)
 
 
-@pytest.mark.parametrize("name", GPT_OSS)
-def test_gpt_oss_is_absent_on_a100(name: str) -> None:
-    """Neither its experts nor its attention (head_dim 64) were profiled there."""
+@pytest.mark.parametrize("name", NOT_ON_A100)
+def test_gpt_oss_and_llama_4_are_absent_on_a100(name: str) -> None:
+    """Neither their experts nor their attention were profiled there.
+
+    That is a head_dim of 64, and windows of 8192.
+    """
     shape = model(name)
-    assert moe_splits("a100_sxm", shape, "mxfp4") == {}
+    assert moe_splits("a100_sxm", shape, shape.native_dtype) == {}
     for table in ("prefill_attention", "decode_attention"):
-        for window in (0, 128):
+        for window in (0, 128) if name in GPT_OSS else (8192,):
             rows = attention_rows(
                 tables("a100_sxm"), table, shape, 1, window, "bfloat16"
             )
@@ -176,7 +178,7 @@ def test_sglang_kernels_of_every_model_are_profiled(gpu: str) -> None:
     found = load_tables(gpu, framework="sglang")
     for name in MODELS:
         shape = model(name)
-        if gpu == "a100_sxm" and name in GPT_OSS:
+        if gpu == "a100_sxm" and name in NOT_ON_A100:
             continue
         tp = max(shape.num_kv_heads // MOST_KV_HEADS, 1)
         for table in ("prefill_attention", "decode_attention"):

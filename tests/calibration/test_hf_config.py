@@ -111,8 +111,13 @@ def fbgemm(kept: object) -> dict[str, object]:
         ({"kv_lora_rank": 512}, "qk_nope_head_dim = missing: must be an integer"),
         ({"first_k_dense_replace": 4}, "first_k_dense_replace = 4: .*from 0 to 3"),
         ({"index_topk": 2048}, "index_topk = 2048: sparse attention"),
-        ({"decoder_sparse_step": 2}, "decoder_sparse_step = 2: dense layers"),
-        ({"mlp_only_layers": [0]}, "mlp_only_layers = a list: dense layers"),
+        ({"decoder_sparse_step": 5}, "decoder_sparse_step = 5: .*from 1 to 4"),
+        ({"mlp_only_layers": [4]}, "mlp_only_layers = a list: must name some of 4"),
+        ({"mlp_only_layers": [0, 1, 2, 3]}, "mlp_only_layers = a list: must name"),
+        (
+            {"mlp_only_layers": [1, 3], "decoder_sparse_step": 2},
+            "mlp_only_layers = a list: no layer is left for the experts",
+        ),
         ({"n_shared_experts": -1}, "n_shared_experts = -1: .*from 0 to"),
         (
             {"shared_expert_intermediate_size": 64},

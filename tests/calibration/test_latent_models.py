@@ -106,7 +106,7 @@ def test_the_cache_holds_one_latent_per_token_and_layer(name: str) -> None:
 
 def test_what_is_kept_from_a_config() -> None:
     """Extra prediction layers run in speculative decoding only, and are not counted."""
-    assert R1.first_dense_layers == 3
+    assert R1.dense_layers == (0, 1, 2)
     assert R1.shared_intermediate_size == 2048
     assert lite().shared_intermediate_size == 2 * 1408
     assert lite(num_nextn_predict_layers=1).params() == lite().params()

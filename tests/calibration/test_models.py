@@ -34,6 +34,9 @@ from sim.errors import ConfigError
         ("Qwen/Qwen2.5-72B", 72_706_203_648),
         ("meta-llama/Llama-3.1-405B", 405_853_388_800),
         ("meta-llama/Llama-2-7b-hf", 6_738_415_616),
+        # Without their vision encoders.
+        ("meta-llama/Llama-4-Scout-17B-16E-Instruct", 107_769_861_120),
+        ("meta-llama/Llama-4-Maverick-17B-128E-Instruct", 400_711_848_960),
         ("meta-llama/Llama-2-70b-hf", 68_976_648_192),
         ("mistralai/Mistral-7B-v0.3", 7_248_023_552),
         ("mistralai/Mixtral-8x22B-v0.1", 140_620_634_112),
@@ -166,6 +169,18 @@ def test_fp8_checkpoint_of_llama_405b() -> None:
     assert 2 * fp8.dense_ffn == bf16.dense_ffn == 126 * 3 * 16384 * 53248 * 2
     # Quantised when loaded, the bfloat16 checkpoint is fp8 throughout.
     assert 2 * plain.weight_bytes("fp8").attention == bf16.attention
+
+
+@pytest.mark.parametrize(("name", "total"), [("Scout", 109), ("Maverick", 400)])
+def test_llama_4_has_17_billion_active_parameters(name: str, total: int) -> None:
+    """The model cards' figures, Scout's total with 0.9 B of vision; one expert is
+    active of 16 or 128, beside the shared one or, in half of Maverick's layers, a dense
+    part of twice the width."""
+    shape = model(f"Llama-4-{name}")
+    params = shape.params()
+    assert params.total / 1e9 == pytest.approx(total, rel=0.012)
+    idle = params.expert * (shape.num_experts - 1) // shape.num_experts
+    assert (params.total - idle) / 1e9 == pytest.approx(17, abs=0.5)
 
 
 def test_kimi_k2_has_a_trillion_parameters_of_which_32_billion_are_active() -> None:
