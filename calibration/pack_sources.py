@@ -134,7 +134,7 @@ def _attention(c: Collection, table: str, kind: str, length: str) -> TableSource
     vllm = c.framework == "vllm"
     keep: dict[str, tuple[int | str, ...]] = {}
     if not c.everything:
-        keep |= {"num_key_value_heads": (1, 2, 4, 8), "head_dim": (64, 128)}
+        keep |= {"num_key_value_heads": (1, 2, 4, 8, 16, 32), "head_dim": (64, 128)}
         keep |= {"window_size": (0, 128, 8192)}
     if vllm:
         keep |= {"attn_dtype": ("bfloat16",)}

@@ -33,6 +33,7 @@ BORROWED_ON_A100 = BORROWED | {
     *("Qwen/Qwen3-14B", "Qwen/Qwen3-Coder-480B-A35B-Instruct", "Qwen/Qwen2.5-32B"),
     "mistralai/Mixtral-8x22B-v0.1",
 }
+# More of them per GPU are reckoned from batches of 8 (test_attention.py).
 MOST_KV_HEADS = 8
 BOTH_DISTRIBUTIONS = {"power_law_1.01", "power_law_1.2"}
 
