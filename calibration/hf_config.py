@@ -283,7 +283,7 @@ def _fp8_block(config: _Config, usual: bool) -> bool:
 def _bf16_attention(config: _Config, layers: int) -> bool:
     """Whether an fp8 checkpoint keeps attention as it was, in all layers or none."""
     quantisation = config.values.get("quantization_config")
-    if not isinstance(quantisation, dict):
+    if not isinstance(quantisation, dict) or _native_dtype(config) != "fp8":
         return False
     names = quantisation.get("modules_to_not_convert")
     if not isinstance(names, list | None):

@@ -101,6 +101,15 @@ def test_what_a_quantised_checkpoint_keeps() -> None:
         assert (shape.native_dtype, shape.bf16_attention) == ("fp8", kept)
 
 
+def test_what_an_mxfp4_checkpoint_keeps_is_no_matter() -> None:
+    """gpt-oss names attention too, but mxfp4 is of experts only, and fp8 is not its."""
+    kept = {
+        "quant_method": "mxfp4",
+        "modules_to_not_convert": ["model.layers.*.self_attn"],
+    }
+    assert not parse({**MOE, "quantization_config": kept}).bf16_attention
+
+
 def fbgemm(kept: object) -> dict[str, object]:
     return {"quant_method": "fbgemm_fp8", "modules_to_not_convert": kept}
 
