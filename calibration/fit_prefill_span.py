@@ -25,12 +25,15 @@ Float = npt.NDArray[np.float64]
 
 BANDWIDTH_ONLY = ("h200_sxm", "a100_sxm", "b200_sxm", "rtx_pro_6000")
 ALL_FIVE = ("l40s", "gb200")
+_MOST_KV_HEADS = 8
 _START = PrefillSpan(10.0, 0.6, 15.0, 1.3, 0.3)
 _DIGITS = PrefillSpan(1, 2, 1, 2, 2)
 
 
 class SpanRows:
     """The rows a fit sees, and the errors of a set of parameters on them.
+
+    Those of up to 8 KV heads, as models with grouped queries have on a GPU.
 
     Args:
         device: the GPU.
@@ -40,6 +43,8 @@ class SpanRows:
         rows = load_tables(device.name).select(
             "prefill_attention", kv_dtype="bfloat16", head_dim=128, window_size=0
         )
+        grouped = rows["num_key_value_heads"] <= _MOST_KV_HEADS
+        rows = {key: column[grouped] for key, column in rows.items()}
         batch, tokens, heads = rows["batch_size"], rows["isl"], rows["num_heads"]
         pairs = batch * (tokens * (tokens + 1) // 2)
         width = 2 * 128 * 2 * (heads + rows["num_key_value_heads"])

@@ -1,20 +1,22 @@
 """Reading a Hugging Face ``config.json`` into a `ModelShape`, or saying why not.
 
 Only what the simulator can cost is accepted: grouped-query or latent attention and a
-gated SiLU feed-forward part, dense or with experts in every layer after the first
-dense ones. Anything else is refused by the key that gives it away, for a wrong shape
-would give wrong answers silently.
+gated SiLU feed-forward part, dense or with experts, in all layers or in some. Anything
+else is refused by the key that gives it away: a wrong shape would give wrong answers
+silently.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from calibration.latent_shape import LatentShape
+from calibration.llama4_config import plain_keys
 from calibration.model_shape import ModelShape
 from sim.config_errors import clip, value_text
 from sim.errors import ConfigError
@@ -23,14 +25,16 @@ from sim.input_file import read_bytes
 _LARGEST_FILE_BYTES: Final = 4_000_000
 _EXPERTS: Final = ("num_experts", "num_local_experts", "n_routed_experts")
 _TOP_K: Final = ("num_experts_per_tok", "experts_per_token")
+# Checkpoints in fp8; those of fbgemm_fp8 have a scale per row of weights.
+_FP8: Final = ("fp8", "fbgemm_fp8")
+_LAYER: Final = re.compile(r"layers\.(\d+)\.self_attn")
+# Every how many layers there are experts: of Qwen, of Llama 4.
+_STEP: Final = ("decoder_sparse_step", "interleave_moe_layer_step")
 _WINDOW_KINDS: Final = {"full_attention": False, "sliding_attention": True}
 
 # Key -> (values that mean nothing special, what any other value means).
 _REFUSED: Final[Mapping[str, tuple[tuple[object, ...], str]]] = {
     "index_topk": ((None, 0), "sparse attention by an indexer"),
-    "decoder_sparse_step": ((None, 1), "dense layers between MoE layers"),
-    "mlp_only_layers": ((None, []), "dense layers between MoE layers"),
-    "interleave_moe_layer_step": ((None, 1), "dense layers between MoE layers"),
     "moe_layer_freq": ((None, 1), "dense layers between MoE layers"),
     "shared_expert_intermediate_size": ((None, 0), "gated shared experts"),
     "zero_expert_num": ((None, 0), "experts that compute nothing"),
@@ -118,6 +122,7 @@ def parse_hf_config(values: Mapping[str, Any], name: str, source: str) -> ModelS
     Raises:
         ConfigError: if a key is missing, absurd or of an unsupported architecture.
     """
+    values = plain_keys(values)
     config = _Config(values, source)
     for key, (plain, meaning) in _REFUSED.items():
         if key in values and not _is_one_of(values[key], plain):
@@ -143,6 +148,7 @@ def parse_hf_config(values: Mapping[str, Any], name: str, source: str) -> ModelS
         qk_norm=config.flag("use_qk_norm") or flags.get("qk_norm", False),
         attention_sinks=flags.get("attention_sinks", False),
         fp8_block=_fp8_block(config, flags.get("fp8_block", False)),
+        bf16_attention=_bf16_attention(config, layers),
         # DeepSeek-V3's balancing without an auxiliary loss (arXiv 2412.19437, 2.1.2).
         routing_bias=values.get("topk_method") == "noaux_tc",
     )
@@ -207,7 +213,7 @@ def _feed_forward(config: _Config, layers: int) -> dict[str, Any]:
     top_k = config.count(top_k_key, experts)
     width_key = config.first_of(("moe_intermediate_size",)) or "intermediate_size"
     width = config.count(width_key, 10_000_000)
-    dense = config.count("first_k_dense_replace", layers - 1, default=0, smallest=0)
+    dense = _dense_layers(config, layers)
     shared = config.count("n_shared_experts", 1_000, default=0, smallest=0)
     return {
         "intermediate_size": (
@@ -216,9 +222,27 @@ def _feed_forward(config: _Config, layers: int) -> dict[str, Any]:
         "num_experts": experts,
         "top_k": top_k,
         "moe_intermediate_size": width,
-        "first_dense_layers": dense,
+        "dense_layers": dense,
         "shared_intermediate_size": shared * width,
     }
+
+
+def _dense_layers(config: _Config, layers: int) -> tuple[int, ...]:
+    """The layers without experts of a model that has some: first, named, or between."""
+    first = config.count("first_k_dense_replace", layers - 1, default=0, smallest=0)
+    step = config.count(config.first_of(_STEP) or _STEP[0], layers, default=1)
+    named = config.values.get("mlp_only_layers") or []
+    sound = isinstance(named, list) and set(map(type, named)) <= {int}
+    if not sound or not set(named) < set(range(layers)):
+        raise config.error("mlp_only_layers", f"must name some of {layers} layers")
+    dense = tuple(
+        layer
+        for layer in range(layers)
+        if layer < first or (layer + 1) % step or layer in named
+    )
+    if len(dense) == layers:
+        raise config.error("mlp_only_layers", "no layer is left for the experts")
+    return dense
 
 
 def _windows(config: _Config, layers: int) -> tuple[int, ...]:
@@ -256,6 +280,26 @@ def _fp8_block(config: _Config, usual: bool) -> bool:
     return quantisation.get("weight_block_size") is not None
 
 
+def _bf16_attention(config: _Config, layers: int) -> bool:
+    """Whether an fp8 checkpoint keeps attention as it was, in all layers or none."""
+    quantisation = config.values.get("quantization_config")
+    if not isinstance(quantisation, dict) or _native_dtype(config) != "fp8":
+        return False
+    names = quantisation.get("modules_to_not_convert")
+    if not isinstance(names, list | None):
+        raise config.error("quantization_config", "modules_to_not_convert: no list")
+    kept = [str(name) for name in names or () if "self_attn" in str(name)]
+    numbered = [_LAYER.search(name) for name in kept]
+    whole = len({found[1] for found in numbered if found}) == layers
+    if kept and all(numbered) and not whole:
+        meaning = "attention quantised in some layers only cannot be simulated"
+        raise config.error("quantization_config", meaning)
+    if kept and config.values.get("kv_lora_rank"):
+        meaning = "latent attention kept in bfloat16 cannot be simulated"
+        raise config.error("quantization_config", meaning)
+    return bool(kept)
+
+
 def _native_dtype(config: _Config) -> str:
     quantisation = config.values.get("quantization_config")
     if quantisation is None:
@@ -263,6 +307,7 @@ def _native_dtype(config: _Config) -> str:
     method = (
         quantisation.get("quant_method") if isinstance(quantisation, dict) else None
     )
-    if method not in ("fp8", "mxfp4"):
-        raise config.error("quantization_config", "quant_method must be fp8 or mxfp4")
-    return str(method)
+    if method not in (*_FP8, "mxfp4"):
+        allowed = ", ".join((*_FP8, "mxfp4"))
+        raise config.error("quantization_config", f"quant_method: allowed: {allowed}")
+    return "fp8" if method in _FP8 else str(method)

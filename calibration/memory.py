@@ -88,13 +88,14 @@ def stage_weight_bytes(deployment: Deployment, stage: Stage) -> int:
     """
     shape = deployment.model
     weights = shape.weight_bytes(deployment.dtype)
-    dense, layers = shape.num_layers - shape.num_moe_layers, shape.num_layers
+    first, last, layers = stage.first, stage.last, shape.num_layers
     norm = weights.norm // (2 * layers + 1)  # two in a layer, and the final one
-    first_moe = layers - shape.num_moe_layers
-    total = _share(weights.attention, stage, 0, layers) + 2 * norm * stage.layers
-    total += _share(weights.dense_ffn, stage, 0, dense)
+    total = _share(weights.attention, first, last, layers) + 2 * norm * stage.layers
+    dense = shape.dense_before
+    total += _share(weights.dense_ffn, dense[first], dense[last], dense[-1])
+    moe = tuple(n - before for n, before in enumerate(dense))
     for routed in (weights.router, weights.expert, weights.shared_expert):
-        total += _share(routed, stage, first_moe, layers)
+        total += _share(routed, moe[first], moe[last], moe[-1])
     total += weights.embedding * stage.embeds
     if stage.heads:
         total += norm + weights.lm_head
@@ -103,12 +104,11 @@ def stage_weight_bytes(deployment: Deployment, stage: Stage) -> int:
     return total
 
 
-def _share(amount: int, stage: Stage, first: int, last: int) -> int:
-    """Part of what is spread evenly over layers ``first`` to before ``last``."""
-    if first == last:
+def _share(amount: int, first: int, last: int, layers: int) -> int:
+    """Layers ``first`` to before ``last`` of what is spread evenly over ``layers``."""
+    if not layers:
         return 0
-    begin, end = (min(max(n, first), last) - first for n in (stage.first, stage.last))
-    return amount * end // (last - first) - amount * begin // (last - first)
+    return amount * last // layers - amount * first // layers
 
 
 def _latent_bytes(deployment: Deployment) -> int:

@@ -1,13 +1,14 @@
 """The shape of a transformer: what its sizes say about parameters, weights and KV.
 
-Grouped-query or latent attention, a gated feed-forward part that is dense or, after
-some dense layers, a mixture of experts with or without a shared one, RMS norms: the
-Llama, Mistral, Mixtral, Qwen3, gpt-oss and DeepSeek families.
+Grouped-query or latent attention, a gated feed-forward part that is dense or, in all
+layers or some, a mixture of experts with or without a shared one, RMS norms: the Llama,
+Mistral, Mixtral, Qwen, gpt-oss, DeepSeek and Kimi families.
 """
 
 from __future__ import annotations
 
 from dataclasses import astuple, dataclass
+from itertools import accumulate
 from typing import Final
 
 from calibration.latent_shape import LatentShape
@@ -43,7 +44,7 @@ class ByComponent:
 class ModelShape:
     """The sizes of one model.
 
-    Layers are alike but for their attention window and, in MoE models whose first
+    Layers are alike but for their attention window and, in MoE models some of whose
     layers are dense, their feed-forward part.
 
     Attributes:
@@ -69,9 +70,10 @@ class ModelShape:
         ffn_bias: router and expert (or dense) projections have biases.
         qk_norm: queries and keys are normalised per head.
         fp8_block: its fp8 checkpoint has a scale per 128 x 128 block of weights.
+        bf16_attention: its fp8 checkpoint keeps the attention projections in bfloat16.
         attention_sinks: one learned sink logit per query head.
         routing_bias: the router adds a learned bias to choose experts.
-        first_dense_layers: leading layers with a dense feed-forward part in MoE models.
+        dense_layers: layers with a dense feed-forward part in MoE models, from 0.
         shared_intermediate_size: width of the shared experts together, 0 if none.
         latent: widths of latent attention, None for grouped-query attention.
         truncated_sampling: tokens are drawn from the likeliest only (top-p or top-k),
@@ -98,9 +100,10 @@ class ModelShape:
     ffn_bias: bool = False
     qk_norm: bool = False
     fp8_block: bool = False
+    bf16_attention: bool = False
     attention_sinks: bool = False
     routing_bias: bool = False
-    first_dense_layers: int = 0
+    dense_layers: tuple[int, ...] = ()
     shared_intermediate_size: int = 0
     latent: LatentShape | None = None
     truncated_sampling: bool = False
@@ -113,7 +116,14 @@ class ModelShape:
     @property
     def num_moe_layers(self) -> int:
         """Layers with experts."""
-        return self.num_layers - self.first_dense_layers if self.is_moe else 0
+        return self.num_layers - len(self.dense_layers) if self.is_moe else 0
+
+    @property
+    def dense_before(self) -> tuple[int, ...]:
+        """Layers with a dense feed-forward part among the first n, for every n."""
+        layers = range(self.num_layers)
+        dense = self.dense_layers if self.is_moe else layers
+        return tuple(accumulate((layer in dense for layer in layers), initial=0))
 
     @property
     def sliding_window(self) -> int:
@@ -131,20 +141,21 @@ class ModelShape:
         Raises:
             ConfigError: if `dtype` is not a weight format of this model.
         """
-        _, quantised = self._formats(dtype)
+        _, _, quantised = self._formats(dtype)
         matrices = _GATED_MATRICES * self.hidden_size * self.moe_intermediate_size
         biases = self._ffn_biases(self.moe_intermediate_size)
         return matrices * quantised + biases * BITS_PER_WEIGHT["bfloat16"] / 8
 
     def params(self) -> ByComponent:
         """Parameter counts of the whole model."""
-        return self._by_component(1.0, 1.0, 1.0)
+        return self._by_component((1.0, 1.0, 1.0), 1.0)
 
     def weight_bytes(self, dtype: str) -> ByComponent:
         """Bytes of the whole model's weights, rounded to whole bytes per component.
 
         Router, embedding, LM head, norms and biases stay bfloat16 in every format;
-        mxfp4 packs the experts only, fp8 also attention and dense feed-forward.
+        mxfp4 packs the experts only, fp8 also dense feed-forward and, but in models of
+        ``bf16_attention``, attention.
 
         Args:
             dtype: "bfloat16", "fp8", or "mxfp4" for MoE models.
@@ -152,8 +163,7 @@ class ModelShape:
         Raises:
             ConfigError: if `dtype` is not a weight format of this model.
         """
-        dense, expert = self._formats(dtype)
-        return self._by_component(dense, expert, BITS_PER_WEIGHT["bfloat16"] / 8)
+        return self._by_component(self._formats(dtype), BITS_PER_WEIGHT["bfloat16"] / 8)
 
     def replicated_attention_bytes(self, dtype: str) -> int:
         """Bytes of one layer's attention weights that every GPU of a group holds whole.
@@ -163,8 +173,8 @@ class ModelShape:
         """
         if self.latent is None:
             return 0
-        dense, _ = self._formats(dtype)
-        return round(self.latent.down_projections(self.hidden_size) * dense)
+        projections, _, _ = self._formats(dtype)
+        return round(self.latent.down_projections(self.hidden_size) * projections)
 
     def kv_bytes_per_token_layer(self, kv_dtype: str) -> int:
         """Bytes of one token's keys and values, or latents, in one layer.
@@ -187,21 +197,29 @@ class ModelShape:
         """
         return self.num_layers * self.kv_bytes_per_token_layer(kv_dtype)
 
-    def _formats(self, dtype: str) -> tuple[float, float]:
-        """Bytes per weight of (attention and dense FFN, experts)."""
+    def _formats(self, dtype: str) -> tuple[float, float, float]:
+        """Bytes per weight of (attention projections, dense FFN, experts)."""
         allowed = tuple(BITS_PER_WEIGHT) if self.is_moe else tuple(_KV_BYTES)
         if dtype not in allowed:
             raise ConfigError(
                 f'{self.name}: weight dtype "{dtype}"; allowed: {", ".join(allowed)}'
             )
         dense = "bfloat16" if dtype == "mxfp4" else dtype
-        return BITS_PER_WEIGHT[dense] / 8, BITS_PER_WEIGHT[dtype] / 8
+        projections = "bfloat16" if self.bf16_attention else dense
+        return (
+            BITS_PER_WEIGHT[projections] / 8,
+            BITS_PER_WEIGHT[dense] / 8,
+            BITS_PER_WEIGHT[dtype] / 8,
+        )
 
-    def _by_component(self, dense: float, expert: float, plain: float) -> ByComponent:
-        """Sum per component: dense, expert and unquantised weights times a factor."""
+    def _by_component(
+        self, quantised: tuple[float, float, float], plain: float
+    ) -> ByComponent:
+        """Sum per component: weights by `_formats` and plain ones times a factor."""
+        projections, dense, expert = quantised
         layers, hidden = self.num_layers, self.hidden_size
         moe_layers = self.num_moe_layers
-        attention = self._attention_matrices() * dense
+        attention = self._attention_matrices() * projections
         attention += self._attention_extras() * plain
         biased = self.ffn_bias or self.routing_bias
         router = hidden * self.num_experts + biased * self.num_experts

@@ -50,15 +50,15 @@ def model_work(
 def _kinds(
     deployment: Deployment, elementwise_row_bytes: Callable[[bool], int]
 ) -> tuple[LayerKind, ...]:
-    """The layers with experts, or all of a dense model, and the dense ones before."""
+    """The layers with experts, or all of a dense model, and the dense ones beside."""
     shape = deployment.model
-    counts = {False: shape.num_layers - shape.first_dense_layers}
-    if shape.first_dense_layers:
-        counts[True] = shape.first_dense_layers
+    counts = {False: shape.num_layers - len(shape.dense_layers)}
+    if shape.dense_layers:
+        counts[True] = len(shape.dense_layers)
     kinds = []
     for leading, layers in counts.items():
         of_kind = (
-            (layer < shape.first_dense_layers) == leading
+            (layer in shape.dense_layers) == leading
             for layer in range(shape.num_layers)
         )
         weights, flops = _layer_work(deployment, layers, leading=leading)

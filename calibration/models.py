@@ -1,13 +1,16 @@
 """The model catalogue: shapes by name, or from any Hugging Face ``config.json``.
 
 The catalogue, ``data/models.toml``, holds the facts of each model's published
-configuration under the keys of Hugging Face, and is read by the same code.
+configuration under the keys of Hugging Face, and is read by the same code. A model is
+published in several versions, which are the same network: those of an entry's
+``aliases`` differ in nothing that is simulated, those of its ``variants`` in the keys
+given there (another weight format, a longer context).
 """
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -24,7 +27,7 @@ _CATALOGUE: Final = Path(__file__).parent / "data" / "models.toml"
 
 
 def model_names() -> tuple[str, ...]:
-    """The full names of the catalogue's models, without aliases."""
+    """The full names of the catalogue's models, without aliases and variants."""
     return tuple(_tables())
 
 
@@ -33,8 +36,12 @@ def model(name_or_path: str) -> ModelShape:
 
     Args:
         name_or_path: a catalogue name in any case ("Qwen/Qwen3-30B-A3B"), its last
-            part ("qwen3-30b-a3b"), an alias such as the "-Instruct" version, or the
-            path of a Hugging Face ``config.json`` or of the folder that holds it.
+            part ("qwen3-30b-a3b"), another version's such as "-Instruct" or "-FP8",
+            or the path of a Hugging Face ``config.json`` or of the folder that holds
+            it.
+
+    Returns:
+        The shape; that of another version has the name of its model.
 
     Raises:
         ConfigError: if there is no such model or file, or its architecture is not one
@@ -66,8 +73,18 @@ def _tables() -> Mapping[str, Any]:
 def _by_key() -> Mapping[str, ModelShape]:
     shapes: dict[str, ModelShape] = {}
     for name, values in _tables().items():
-        shape = parse_hf_config(values, name, _CATALOGUE.name)
-        for known in (name, *values["aliases"]):
-            shapes[known.casefold()] = shape
-            shapes[known.rpartition("/")[2].casefold()] = shape
+        for names, facts in _versions(name, values):
+            shape = parse_hf_config(facts, name, _CATALOGUE.name)
+            for known in names:
+                shapes[known.casefold()] = shape
+                shapes[known.rpartition("/")[2].casefold()] = shape
     return MappingProxyType(shapes)
+
+
+def _versions(
+    name: str, values: Mapping[str, Any]
+) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
+    """The names and facts of an entry's versions."""
+    yield (name, *values["aliases"]), values
+    for variant in values.get("variants", ()):
+        yield tuple(variant["names"]), {**values, **variant}

@@ -30,8 +30,16 @@ MOE_SHAPES: Final[tuple[Shape, ...]] = (
     (2880, 2880, 4, 32),  # gpt-oss-20b
     (2880, 2880, 4, 128),  # gpt-oss-120b
     (4096, 14336, 2, 8),  # Mixtral-8x7B
+    (6144, 2560, 8, 160),  # Qwen3-Coder-480B-A35B
+    (6144, 16384, 2, 8),  # Mixtral-8x22B
+    (5120, 8192, 1, 16),  # Llama-4-Scout
+    (5120, 8192, 1, 128),  # Llama-4-Maverick
 )
-DEEPSEEK_SHAPES: Final[tuple[Shape, ...]] = ((7168, 2048, 8, 256),)  # V3 and R1
+# Those of latent attention's models, which come in bfloat16 and block-scaled fp8.
+DEEPSEEK_SHAPES: Final[tuple[Shape, ...]] = (
+    (7168, 2048, 8, 256),  # V3 and R1
+    (7168, 2048, 8, 384),  # Kimi-K2
+)
 
 # Catalogue name -> name in the wheel, where they differ.
 WHEEL_NAMES: Final[Mapping[str, str]] = {"rtx_pro_6000": "rtx_pro_6000_server"}
@@ -126,8 +134,8 @@ def _attention(c: Collection, table: str, kind: str, length: str) -> TableSource
     vllm = c.framework == "vllm"
     keep: dict[str, tuple[int | str, ...]] = {}
     if not c.everything:
-        keep |= {"num_key_value_heads": (1, 2, 4, 8), "head_dim": (64, 128)}
-        keep |= {"window_size": (0, 128)}
+        keep |= {"num_key_value_heads": (1, 2, 4, 8, 16, 32), "head_dim": (64, 128)}
+        keep |= {"window_size": (0, 128, 8192)}
     if vllm:
         keep |= {"attn_dtype": ("bfloat16",)}
     return TableSource(

@@ -95,7 +95,7 @@ def kernel_pricer(
     )
     padded = machine.profile.padded
     issue = LayerIssue(
-        layers=KernelList(machine.kernels, machine.model),
+        layers=KernelList(machine.kernels),
         kernels=machine.kernels,
         coverage=machine.coverage,
         work=machine.work,

@@ -15,7 +15,8 @@ class LayerKind:
             together (replicated parts count once per GPU).
         row_activation_bytes: Activations one row reads and writes in a layer.
         row_flops: Dense FLOPs of one row in a layer, experts included.
-        leading: These are the dense layers that lead the layers with experts.
+        leading: These are the dense layers of a model with experts, which lead the
+            others in most (DeepSeek) and alternate with them in Llama-4-Maverick.
     """
 
     before: tuple[int, ...]

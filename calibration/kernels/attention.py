@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from sim.errors import ConfigError
 from sim.kernel_times import Timed
 from sim.model_work import attended_pairs
 
+_TIMES_HEADS: Final = (2, 4, 8)
 _Q_BYTES = 2  # queries and outputs are bfloat16 in every profiled row
 
 
@@ -49,13 +51,7 @@ def _profiled(
     tables: KernelTables, table: str, shape: AttentionShape
 ) -> tuple[dict[str, npt.NDArray[np.int64]], float]:
     """Rows of the profiled head count nearest to the shape, and the work ratio."""
-    rows = tables.select(
-        table,
-        head_dim=shape.head_dim,
-        window_size=shape.window,
-        kv_dtype=shape.kv_dtype,
-        num_key_value_heads=shape.num_kv_heads,
-    )
+    rows, shape = _of_kv_heads(tables, table, shape)
     if not rows["latency_ns"].size:
         raise ConfigError(
             f"{tables.gpu}: no {table} kernel was profiled for"
@@ -66,6 +62,39 @@ def _profiled(
     nearest = int(heads[np.argmin(np.abs(np.log(heads / shape.num_heads)))])
     chosen = rows["num_heads"] == nearest
     return {k: v[chosen] for k, v in rows.items()}, shape.num_heads / nearest
+
+
+def _of_kv_heads(
+    tables: KernelTables, table: str, shape: AttentionShape
+) -> tuple[dict[str, npt.NDArray[np.int64]], AttentionShape]:
+    """Rows of the shape's KV heads, or of fewer by whose batches the rest are reckoned.
+
+    Kernels work on (request, KV head) pairs one like the other, so that four times the
+    heads take what four times the requests do: on average 1 to 7 % off where the tables
+    of SGLang and TensorRT-LLM have both.
+
+    Returns:
+        The rows, batches as of the shape's heads, and the heads that they are of.
+    """
+    known: dict[str, int | str] = {
+        "head_dim": shape.head_dim,
+        "window_size": shape.window,
+        "kv_dtype": shape.kv_dtype,
+    }
+    rows = tables.select(table, num_key_value_heads=shape.num_kv_heads, **known)
+    for times in _TIMES_HEADS:
+        if rows["latency_ns"].size or shape.num_kv_heads % times:
+            break
+        fewer = shape.num_kv_heads // times
+        found = tables.select(table, num_key_value_heads=fewer, **known)
+        whole = found["batch_size"] % times == 0
+        if whole.any():
+            rows = {key: column[whole] for key, column in found.items()}
+            rows["batch_size"] = rows["batch_size"] // times
+            return rows, replace(
+                shape, num_heads=shape.num_heads // times, num_kv_heads=fewer
+            )
+    return rows, shape
 
 
 class PrefillAttention:

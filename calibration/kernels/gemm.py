@@ -49,6 +49,8 @@ class Gemms:
                 " format on this GPU"
             )
         self._table = table
+        self.weight_bytes = 1 if dtype == "fp8" else 2
+        """Bytes of a weight."""
         self._shapes: dict[tuple[int, int], _Shape] = {}
 
     def at(self, rows: int, n: int, k: int) -> Timed:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from calibration.kernels.layer_parts import attention_products, ffn_products
 from calibration.kernels.model_kernels import ModelKernels
-from calibration.model_shape import ModelShape
+from sim.kernel_times import Timed
 from sim.machine.layer_kernels import Part
 
 
@@ -15,35 +14,23 @@ class KernelList:
 
     Args:
         kernels: Kernel times of the model.
-        model: Its sizes.
     """
 
-    def __init__(self, kernels: ModelKernels, model: ModelShape) -> None:
+    def __init__(self, kernels: ModelKernels) -> None:
         self._kernels = kernels
-        self._model = model
 
     def projections(self, rows: int, *, leading: bool) -> tuple[Part, ...]:
         """Matrix products of attention, the output projection last."""
-        shapes = attention_products(self._model, self._kernels.tp)
-        names = [*["qkv_proj"] * (len(shapes) - 1), "o_proj"]
-        return self._products(rows, names, shapes)
+        found = self._kernels.projections(rows)
+        return _parts([*["qkv_proj"] * (len(found) - 1), "o_proj"], found)
 
     def ffn(self, rows: int, *, leading: bool) -> tuple[Part, ...]:
         """Router, shared and dense FFN, the down projection last."""
-        shapes = ffn_products(self._model, self._kernels.tp, leading=leading)
+        found = self._kernels.ffn(rows, leading=leading)
         names = ["gate_up_proj", "down_proj"]
-        if len(shapes) % 2:
+        if len(found) % 2:
             names = ["router", *names]
-        return self._products(rows, names[: len(shapes)], shapes)
-
-    def _products(
-        self, rows: int, names: Sequence[str], shapes: Sequence[tuple[int, int]]
-    ) -> tuple[Part, ...]:
-        kernels = self._kernels
-        return tuple(
-            Part(name, kernels.product(rows, *s).ns, kernels.product_bytes(rows, *s))
-            for name, s in zip(names, shapes, strict=True)
-        )
+        return _parts(names[: len(found)], found)
 
     def elementwise(self, rows: int, *, leading: bool) -> tuple[Part, Part]:
         """Norms, rotary embedding and the engine's kernels per row; then the FFN's."""
@@ -74,3 +61,11 @@ class KernelList:
         timed = kernels.decode_attention(batch, context, windowed=windowed)
         moved = kernels.decode_bytes(batch, context, windowed=windowed)
         return Part("decode_attention", timed.ns, moved)
+
+
+def _parts(
+    names: Sequence[str], products: Sequence[tuple[Timed, int]]
+) -> tuple[Part, ...]:
+    """Matrix products by name, from their times and HBM bytes."""
+    pairs = zip(names, products, strict=True)
+    return tuple(Part(name, timed.ns, moved) for name, (timed, moved) in pairs)

@@ -10,22 +10,14 @@ Products = tuple[tuple[int, int], ...]
 """(n, k) of matrix products."""
 
 
-def products(model: ModelShape, tp: int, *, leading: bool) -> Products:
-    """Matrix products of one layer's rows: projections, router, dense FFN.
+def ffn_products(model: ModelShape, tp: int, *, leading: bool) -> Products:
+    """Matrix products of a layer's rows after attention: router, shared or dense FFN.
 
     Args:
         model: Sizes of the model.
         tp: Tensor-parallel size.
-        leading: Of the dense layers that lead the layers with experts.
+        leading: Of the dense layers of a model with experts.
     """
-    return (
-        *attention_products(model, tp),
-        *ffn_products(model, tp, leading=leading),
-    )
-
-
-def ffn_products(model: ModelShape, tp: int, *, leading: bool) -> Products:
-    """Router, shared and dense FFN of :func:`products`."""
     if not model.is_moe or leading:
         return _gated_products(model, model.intermediate_size // tp)
     router = (model.num_experts, model.hidden_size)
@@ -35,7 +27,7 @@ def ffn_products(model: ModelShape, tp: int, *, leading: bool) -> Products:
 
 
 def attention_products(model: ModelShape, tp: int) -> Products:
-    """Projections of :func:`products`, the output projection last."""
+    """Projections of a layer's rows, the output projection last."""
     heads, hidden = model.num_heads // tp, model.hidden_size
     if model.latent:
         return model.latent.products(hidden, heads)
@@ -56,7 +48,7 @@ def elementwise(
     Args:
         model: Sizes of the model.
         tp: Tensor-parallel size.
-        leading: Of the dense layers that lead the layers with experts.
+        leading: Of the dense layers of a model with experts.
         inside: Those of attention are inside the times of its profiled modules.
     """
     # Two norms fused with the residual add: read both streams, write both.

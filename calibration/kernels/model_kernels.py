@@ -21,7 +21,12 @@ from calibration.kernels.experts import Experts, Inefficiency
 from calibration.kernels.gemm import Gemms
 from calibration.kernels.latent_attention import LatentDecode, LatentPrefill
 from calibration.kernels.latent_heads import LatentHeads, absorbed_chunk_tokens
-from calibration.kernels.layer_parts import elementwise, ffn_elementwise, products
+from calibration.kernels.layer_parts import (
+    attention_products,
+    elementwise,
+    ffn_elementwise,
+    ffn_products,
+)
 from calibration.kernels.moe_roofline import MoeSlice
 from calibration.kernels.what_if import MachineScale
 from calibration.model_shape import ModelShape
@@ -105,11 +110,11 @@ class ModelKernels:
         self._scale = scale
         self._unscaled = scale.unchanged
         self.tp = tp
-        self._weight_bytes = 1 if dtype == "fp8" else 2
         dense = dense_gemms(tables, model, dtype)
         self._gemms = dense.gemms
         self.packs = tuple(dict.fromkeys((tables, dense.tables)))
         self._head_gemms = Gemms(tables, "bfloat16")
+        self._projections = self._head_gemms if model.bf16_attention else dense.gemms
         self._collectives = Collectives(
             tables, tp, profile.custom_all_reduce_bytes, scale.link
         )
@@ -153,22 +158,25 @@ class ModelKernels:
         """Attention projections, router, shared and dense FFN of one layer."""
         known = self._linear.get((rows, leading))
         if known is None:
-            shapes = products(self._model, self.tp, leading=leading)
-            known = _sum(self.product(rows, n, k) for n, k in shapes)
+            parts = (*self.projections(rows), *self.ffn(rows, leading=leading))
+            known = _sum(time for time, _ in parts)
             self._linear[rows, leading] = known
         return known
 
-    def product(self, rows: int, n: int, k: int) -> Timed:
-        """One matrix product with (n, k) weights."""
-        return self._scale.apply(
-            self._gemms.at(rows, n, k),
-            hbm_bytes=self.product_bytes(rows, n, k),
-            flops=2 * rows * n * k,
-        )
+    def projections(self, rows: int) -> tuple[tuple[Timed, int], ...]:
+        """Time and HBM bytes of attention's products, the output projection last."""
+        shapes = attention_products(self._model, self.tp)
+        return tuple(self._product(self._projections, rows, *s) for s in shapes)
 
-    def product_bytes(self, rows: int, n: int, k: int) -> int:
-        """HBM bytes of one matrix product on one GPU."""
-        return n * k * self._weight_bytes + rows * (n + k) * _ACTIVATION_BYTES
+    def ffn(self, rows: int, *, leading: bool) -> tuple[tuple[Timed, int], ...]:
+        """Time and HBM bytes of the other products, the down projection last."""
+        shapes = ffn_products(self._model, self.tp, leading=leading)
+        return tuple(self._product(self._gemms, rows, *s) for s in shapes)
+
+    def _product(self, gemms: Gemms, rows: int, n: int, k: int) -> tuple[Timed, int]:
+        moved = n * k * gemms.weight_bytes + rows * (n + k) * _ACTIVATION_BYTES
+        timed = gemms.at(rows, n, k)
+        return self._scale.apply(timed, hbm_bytes=moved, flops=2 * rows * n * k), moved
 
     def elementwise(self, rows: int, *, leading: bool = False) -> Timed:
         """Norms, rotary embedding and activation functions of one layer.

@@ -8,13 +8,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from calibration.hardware import gpu
+from calibration.hardware import gpu, gpu_names
 from calibration.kernels.attention import (
     AttentionShape,
     DecodeAttention,
     PrefillAttention,
 )
 from calibration.tables import KernelTables, load_tables
+from sim.errors import ConfigError
 from tests.calibration.kernel_checks import (
     HEADS,
     LAYERS,
@@ -220,3 +221,46 @@ def test_prefill_attention_of_one_prompt(
     starts = range(0, 8192, chunk)
     ms = LAYERS * sum(prefill.at([(start, chunk)]).ns for start in starts) / 1e6
     assert ms == pytest.approx(published_ms, rel=0.10)
+
+
+MANY = AttentionShape(
+    num_heads=32, num_kv_heads=32, head_dim=128, window=0, kv_dtype="bfloat16"
+)
+FEWER = replace(MANY, num_heads=8, num_kv_heads=8)
+BATCHES, CONTEXTS = (1, 4, 16, 32), (1024, 4096, 16_384)
+BOTH = [(gpu, "sglang") for gpu in gpu_names()]
+BOTH += [(gpu, "trtllm") for gpu in ("h100_sxm", "h200_sxm", "b200_sxm")]
+
+
+@pytest.mark.parametrize(("gpu_name", "framework"), BOTH)
+def test_heads_count_as_requests_do(gpu_name: str, framework: str) -> None:
+    """Where both are profiled: 32 KV heads of a batch, 8 of four times the batch."""
+    tables = load_tables(gpu_name, framework=framework)
+    many, fewer = DecodeAttention(tables, MANY), DecodeAttention(tables, FEWER)
+    errors = [
+        fewer.at(4 * batch, 4 * batch * context).ns / many.at(batch, batch * context).ns
+        for batch in BATCHES
+        for context in CONTEXTS
+    ]
+    assert np.abs(np.array(errors) - 1).mean() < 0.09
+    assert np.median(errors) == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize("gpu_name", gpu_names())
+def test_more_kv_heads_than_were_profiled(gpu_name: str) -> None:
+    """vLLM's decode tables end at 8: the rest are reckoned by the same law, exactly."""
+    tables = load_tables(gpu_name)
+    assert not attention_rows(tables, "decode_attention", MANY)["step"].size
+    many, fewer = DecodeAttention(tables, MANY), DecodeAttention(tables, FEWER)
+    for batch in BATCHES:
+        for context in CONTEXTS:
+            alike = fewer.at(4 * batch, 4 * batch * context)
+            assert many.at(batch, batch * context).ns == pytest.approx(alike.ns, abs=1)
+    assert many.work(2, 1000).hbm_bytes == 4 * fewer.work(2, 1000).hbm_bytes
+
+
+def test_other_numbers_of_kv_heads_are_refused(h100: KernelTables) -> None:
+    for kv_heads in (3, 40, 128):
+        shape = replace(MANY, num_heads=kv_heads, num_kv_heads=kv_heads)
+        with pytest.raises(ConfigError, match=f"for {kv_heads} KV heads of 128"):
+            DecodeAttention(h100, shape)

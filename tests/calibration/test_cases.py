@@ -11,7 +11,7 @@ from calibration.cases import cases, not_simulatable, request_logs, select_cases
 from calibration.engine_profiles import profile_names
 from calibration.hardware import gpu_names
 from calibration.measured import fit_cases
-from calibration.models import model_names
+from calibration.models import model, model_names
 from sim.errors import ConfigError
 
 
@@ -24,7 +24,7 @@ def test_every_case_is_cited_and_names_what_the_catalogues_hold(case: Case) -> N
     setup = case.setup
     assert case.source
     assert setup.engine
-    assert setup.model in model_names()
+    assert model(setup.model).name in model_names()
     assert setup.gpu in gpu_names()
     assert setup.shipped_profile in profile_names()
     assert setup.num_gpus == setup.tp * setup.replicas

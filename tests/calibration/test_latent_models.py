@@ -9,7 +9,11 @@ import pytest
 
 from calibration.hardware import gpu
 from calibration.hf_config import parse_hf_config
-from calibration.kernels.layer_parts import elementwise, products
+from calibration.kernels.layer_parts import (
+    attention_products,
+    elementwise,
+    ffn_products,
+)
 from calibration.kernels.model_kernels import Deployment
 from calibration.memory import kv_cache_tokens
 from calibration.model_shape import ModelShape
@@ -102,7 +106,7 @@ def test_the_cache_holds_one_latent_per_token_and_layer(name: str) -> None:
 
 def test_what_is_kept_from_a_config() -> None:
     """Extra prediction layers run in speculative decoding only, and are not counted."""
-    assert R1.first_dense_layers == 3
+    assert R1.dense_layers == (0, 1, 2)
     assert R1.shared_intermediate_size == 2048
     assert lite().shared_intermediate_size == 2 * 1408
     assert lite(num_nextn_predict_layers=1).params() == lite().params()
@@ -119,6 +123,15 @@ def test_what_is_kept_from_a_config() -> None:
         ({"moe_layer_freq": 2}, "moe_layer_freq = 2: dense layers between"),
         ({"first_k_dense_replace": 27}, "first_k_dense_replace = 27: .*from 0 to 26"),
         ({"index_topk": 2048}, "index_topk = 2048: sparse attention by an indexer"),
+        (
+            {
+                "quantization_config": {
+                    "quant_method": "fp8",
+                    "modules_to_not_convert": ["self_attn"],
+                }
+            },
+            "latent attention kept in bfloat16 cannot be simulated",
+        ),
     ],
 )
 def test_what_cannot_be_costed_is_refused(change: dict[str, Any], problem: str) -> None:
@@ -181,12 +194,12 @@ def test_bytes_of_one_layer_by_hand() -> None:
 def test_products_of_one_layer_on_one_of_eight_gpus() -> None:
     """16 heads; latents and router whole, dense FFN and shared expert split."""
     attention = ((2112, 7168), (16 * 192, 1536), (7168, 16 * 128))
-    rest = (*attention, (256, 7168), (2 * 256, 7168), (7168, 256))
-    assert products(R1, 8, leading=False) == rest
-    dense = (*attention, (2 * 2304, 7168), (7168, 2304))
-    assert products(R1, 8, leading=True) == dense
+    assert attention_products(R1, 8) == attention
+    rest = ((256, 7168), (2 * 256, 7168), (7168, 256))
+    assert ffn_products(R1, 8, leading=False) == rest
+    assert ffn_products(R1, 8, leading=True) == ((2 * 2304, 7168), (7168, 2304))
     direct = ((8 * 192, 2048), (576, 2048), (2048, 8 * 128))
-    assert products(lite(), 2, leading=False)[:3] == direct
+    assert attention_products(lite(), 2) == direct
 
 
 def test_small_kernels_of_one_layer() -> None:

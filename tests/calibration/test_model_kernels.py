@@ -46,6 +46,26 @@ def test_linear_is_the_projections_of_one_gpu(qwen: ModelKernels, rows: int) -> 
     assert qwen.linear(rows).ns == sum(gemms.at(rows, n, k).ns for n, k in shapes)
 
 
+@pytest.mark.parametrize("rows", [1, 128, 8192])
+def test_attention_kept_in_bfloat16_beside_fp8(rows: int) -> None:
+    """Llama-3.1-405B-FP8 on 8 GPUs: 16 query and 1 + 1 KV heads, FFN 6656 wide."""
+    shape = model("Llama-3.1-405B-Instruct-FP8")
+    found = kernels(Deployment(model=shape, dtype="fp8", kv_dtype="fp8", tp=8, ep=1))
+    wide, narrow = (Gemms(load_tables("h100_sxm"), d) for d in ("bfloat16", "fp8"))
+    attention = ((18 * 128, 16384), (16384, 16 * 128))
+    ffn = ((2 * 6656, 16384), (16384, 6656))
+    expected = sum(wide.at(rows, n, k).ns for n, k in attention)
+    expected += sum(narrow.at(rows, n, k).ns for n, k in ffn)
+    assert found.linear(rows).ns == expected
+    moved = [
+        of for _, of in (*found.projections(rows), *found.ffn(rows, leading=False))
+    ]
+    weights = [2 * n * k for n, k in attention] + [n * k for n, k in ffn]
+    shapes = (*attention, *ffn)
+    rest = [rows * (n + k) * 2 for n, k in shapes]
+    assert moved == [a + b for a, b in zip(weights, rest, strict=True)]
+
+
 def test_elementwise_by_hand(qwen: ModelKernels) -> None:
     """Two norms with residual, q/k norm and rotary embedding: 4 x 3 us and bytes.
 

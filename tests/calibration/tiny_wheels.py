@@ -44,7 +44,7 @@ DEEPEP: dict[str, Any] = {
 }
 ROWS: dict[str, list[dict[str, Any]]] = {
     "prefill_attention": [ATTENTION, {**ATTENTION, "head_dim": 192}],
-    "decode_attention": [ATTENTION, {**ATTENTION, "window_size": 8192}],
+    "decode_attention": [ATTENTION, {**ATTENTION, "window_size": 4096}],
     "gemm": [
         {"gemm_dtype": "bfloat16", "m": 2, "n": 64, "k": 32, "latency": 0.003},
         {"gemm_dtype": "bfloat16", "m": 1, "n": 64, "k": 32, "latency": 0.001},
