@@ -26,7 +26,7 @@ from calibration.kernels.experts import TABLE_LAW
 from calibration.kernels.gemm import Gemms
 from calibration.kernels.interpolate import Float, LogLogCurve, LogLogGrid
 from calibration.pack_format import LATENCY
-from calibration.pack_sources import DEEPEP_TABLES
+from calibration.pack_sources import DEEPEP_TABLES, MOE_TABLES
 from calibration.tables import KernelTables
 
 COLUMNS: Final = (
@@ -255,10 +255,7 @@ _FAMILIES: Final[Mapping[str, _Family]] = {
     "mla_decode": _Family(_DECODE_AXES, "kv_dtype", _decode(1)),
     "mla_decode_module": _Family(_DECODE_AXES, "dtype", _decode(0)),
     "mla_bmm": replace(_EXPERTS, only={}),
-    "moe": _EXPERTS,
-    "moe_block": _EXPERTS,
-    "moe_deepseek": _EXPERTS,
-    "moe_untuned": _EXPERTS,
+    **dict.fromkeys(MOE_TABLES, _EXPERTS),
     **dict.fromkeys(DEEPEP_TABLES, replace(_EXPERTS, variant="phase", only={})),
     "custom_allreduce": _Family(("message_size",), "backend", _BY_BYTES),
     "nccl": _Family(("message_size",), "op_name", _BY_BYTES),

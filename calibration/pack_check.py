@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.pack_format import LATENCY
+from calibration.pack_sources import MOE_TABLES
 from calibration.profiler.columns import TABLES, WORDS
 from sim.config_errors import clip
 from sim.errors import ConfigError
@@ -30,7 +31,7 @@ def _keys() -> dict[str, tuple[str, ...]]:
         "gemm_block": TABLES["gemm"],
         "prefill_attention": prefill,
         "prefill_attention_prefix": TABLES["prefill_attention"],
-        **dict.fromkeys(("moe", "moe_untuned", "moe_block", "moe_deepseek"), moe),
+        **dict.fromkeys(MOE_TABLES, moe),
         "moe_touched": touched,
     }
 

@@ -16,7 +16,10 @@ from calibration.table_source import CORE, LEGACY, Shape, TableSource
 FRAMEWORKS: Final = ("vllm", "sglang", "trtllm")
 DEEPEP: Final = "deepep"
 """Pack of the communication kernels that every framework can use for its experts."""
-MOE_TABLES: Final = ("moe", "moe_block", "moe_untuned", "moe_deepseek")
+MOE_TABLES: Final = (
+    *("moe", "moe_fp8", "moe_block"),
+    *("moe_untuned", "moe_deepseek"),
+)
 """The tables of fused experts by synthetic routing, which rooflines are fitted to."""
 DEEPEP_TABLES: Final = (
     *("deepep_normal", "deepep_low_latency"),
@@ -56,6 +59,8 @@ class Collection:
         nccl: version of NCCL, None where there is no such table.
         versions: kind of table ("custom_allreduce", ...) -> version that holds it.
         everything: keep every head and MoE shape, not the catalogue's only.
+        fp8_experts: version that experts in fp8 with a scale per tensor are taken from,
+            in a table of their own; None: this one.
     """
 
     gpu: str
@@ -64,6 +69,7 @@ class Collection:
     nccl: str | None
     versions: Mapping[str, str]
     everything: bool = False
+    fp8_experts: str | None = None
 
     @property
     def pack(self) -> str:
@@ -88,8 +94,13 @@ def wheel_folder(gpu: str) -> str:
 
 
 def _shipped() -> Iterator[Collection]:
+    # vLLM 0.24.0's fp8 experts on Hopper take 2.2 to 3.8 times as long as bfloat16: an
+    # accident, for in its versions 0.14 to 0.19, and in 0.24.0 on every other GPU, they
+    # take 0.5 to 0.8 times as long.
+    sound = dict.fromkeys(("h100_sxm", "h200_sxm"), "0.19.0")
     for gpu in ("h100_sxm", "h200_sxm", "b200_sxm", "gb200", "rtx_pro_6000"):
-        yield Collection(gpu, "vllm", "0.24.0", "2.29.2", {})
+        older_fp8 = sound.get(gpu)
+        yield Collection(gpu, "vllm", "0.24.0", "2.29.2", {}, fp8_experts=older_fp8)
         yield Collection(gpu, "sglang", "0.5.14", "2.29.2", {})
     older = {"custom_allreduce": "0.22.0"}  # the newest there is
     yield Collection("l40s", "vllm", "0.24.0", "2.27.3", older)
@@ -190,12 +201,26 @@ def _moe(
     )
 
 
+def _older_fp8(gpu: str, version: str) -> tuple[str, str, str]:
+    """Where an older table of experts is; the core wheel has none of H100."""
+    if gpu == "h100_sxm":
+        folder = "aiconfigurator/systems/data/h100_sxm/vllm"
+        return LEGACY, f"{folder}/{version}/moe_perf.parquet", version
+    folder = f"{wheel_folder(gpu)}/moe/vllm"
+    return CORE, f"{folder}/{version}/moe_perf.parquet", version
+
+
 def _experts(c: Collection) -> Iterator[TableSource]:
     place = (CORE, *c.member("moe", "moe"))
     # SGLang's fused MoE has the block-scaled kind of fp8 only.
     fp8 = _BLOCK if c.framework == "sglang" else {"fp8": "fp8"}
     dtypes = {"bfloat16": "bfloat16", **fp8, **_MXFP4}
-    yield _moe("moe", place, dtypes, () if c.everything else MOE_SHAPES)
+    own = dtypes
+    if c.fp8_experts is not None:
+        own = {name: packed for name, packed in dtypes.items() if name != "fp8"}
+        older = _older_fp8(c.gpu, c.fp8_experts)
+        yield _moe("moe_fp8", older, {"fp8": "fp8"}, MOE_SHAPES)
+    yield _moe("moe", place, own, () if c.everything else MOE_SHAPES)
     if (c.gpu, c.framework) == ("h100_sxm", "vllm") and not c.everything:
         legacy = "aiconfigurator/systems/data/h100_sxm/vllm/0.14.0/moe_perf.parquet"
         yield _moe("moe_untuned", (LEGACY, legacy, "0.14.0"), dtypes, MOE_SHAPES)

@@ -13,6 +13,8 @@ Tables and their columns (keys in sorting order; `latency_ns` is always there to
 * ``moe``, and ``moe_untuned`` on H100 (Triton without tuned configurations): dtype,
   hidden_size, inter_size, topk, num_experts, moe_tp_size, moe_ep_size, distribution,
   num_tokens. Sizes are of the whole model, `num_tokens` those of all ranks.
+* ``moe_fp8`` (vLLM on H100 and H200, of an older version): as ``moe``, which has no fp8
+  there.
 * ``custom_allreduce``: backend ("graph" or "eager"), num_gpus, message_size (bytes).
 * ``nccl``: op_name, num_gpus, message_size (bytes). As in nccl-tests, a message is the
   whole buffer: the gathered output of all_gather, the full input of the other three.

@@ -16,7 +16,8 @@ from calibration.kernels.attention import (
     PrefillAttention,
 )
 from calibration.kernels.collectives import Collectives
-from calibration.kernels.dense_gemms import block_scaled, dense_gemms
+from calibration.kernels.dense_gemms import dense_gemms
+from calibration.kernels.expert_table import expert_table
 from calibration.kernels.experts import Experts, Inefficiency
 from calibration.kernels.gemm import Gemms
 from calibration.kernels.latent_attention import LatentDecode, LatentPrefill
@@ -352,20 +353,11 @@ def _experts(
         deployment.ep,
     )
     inter = model.moe_intermediate_size // moe_tp
-    table = profile.moe_table(tables.gpu, model.num_experts, inter)
-    if model.latent and _holds(tables, "moe_deepseek", deployment.dtype):
-        table = "moe_deepseek"
-    elif block_scaled(tables, model, deployment.dtype) and "moe_block" in tables.names:
-        table = "moe_block"
+    tuned = profile.moe_table(tables.gpu, model.num_experts, inter)
+    table = expert_table(tables, model, deployment.dtype, tuned)
     # Measured on the untuned kernel; a tuned one is another kernel.
     factors = profile.moe if table == "moe_untuned" else Inefficiency()
     return Experts(tables, table, deployment.dtype, moe_slice, factors)
-
-
-def _holds(tables: KernelTables, table: str, dtype: str) -> bool:
-    """Whether a table exists and has rows in a weight format."""
-    known = table in tables.names
-    return known and bool((tables.columns(table)["dtype"] == dtype).any())
 
 
 def _check_split(deployment: Deployment) -> None:

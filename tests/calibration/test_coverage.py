@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from calibration.hardware import gpu as device
 from calibration.hardware import gpu_names
 from calibration.models import ModelShape, model, model_names
+from calibration.pack_set import read_provenance
 from calibration.tables import DATA_DIR, KernelTables, load_tables
 from sim.build import build_machine
 from sim.config_file import load_config
@@ -20,6 +23,7 @@ from sim.plan import LayerSpan, StepPlan
 MODELS = tuple(name for name in model_names() if model(name).latent is None)
 GPT_OSS = tuple(name for name in MODELS if "gpt-oss" in name)
 NOT_ON_A100 = (*GPT_OSS, *(name for name in MODELS if "Llama-4" in name))
+PACKED = {(p["gpu"], p["framework"]) for p in read_provenance(DATA_DIR).values()}
 MOE = tuple(name for name in MODELS if model(name).is_moe)
 PROFILED = [
     (gpu, name)
@@ -72,12 +76,17 @@ def attention_rows(
     return int((ratios == nearest).sum()), float(nearest)
 
 
+def table_of(found: KernelTables, dtype: str) -> str:
+    """Where experts of a format are, block-scaled ones apart."""
+    return "moe_fp8" if dtype == "fp8" and "moe_fp8" in found.names else "moe"
+
+
 def moe_splits(
     gpu: str, shape: ModelShape, dtype: str
 ) -> dict[tuple[int, int], set[str]]:
     """(TP, EP) -> routing distributions profiled."""
     rows = tables(gpu).select(
-        "moe",
+        table_of(tables(gpu), dtype),
         dtype=dtype,
         hidden_size=shape.hidden_size,
         inter_size=shape.moe_intermediate_size,
@@ -124,11 +133,14 @@ def test_attention_of_every_model_is_profiled(gpu: str, name: str, table: str) -
 def test_experts_of_every_moe_model_are_profiled(gpu: str, name: str) -> None:
     """Native format and, where it runs, fp8; TP1, TP2 and EP2, EP4, real routing.
 
-    Of models that eight GPUs can hold in that format.
+    Of models that eight GPUs can hold in that format; experts of Llama 4 in fp8 were
+    not timed on Hopper in the version those are from.
     """
     dtypes = ["mxfp4"] if name in GPT_OSS else ["bfloat16", "fp8"]
     if gpu == "a100_sxm":
         dtypes = ["bfloat16"]
+    if "Llama-4" in name and "moe_fp8" in tables(gpu).names:
+        dtypes.remove("fp8")
     for dtype in (d for d in dtypes if fits(gpu, model(name), d)):
         splits = moe_splits(gpu, model(name), dtype)
         for split in ((1, 1), (2, 1), (1, 2), (1, 4)):
@@ -320,7 +332,7 @@ def test_experts_with_ep_of_an_anomalous_collection_are_left_out() -> None:
 
 @pytest.mark.parametrize("gpu_name", ["h100_sxm", "h200_sxm", "b200_sxm"])
 def test_block_scaled_experts_of_the_qwen3_models_are_profiled(gpu_name: str) -> None:
-    """Their official fp8 checkpoints are block-scaled, and faster than per-tensor."""
+    """Their official fp8 checkpoints are block-scaled."""
     tables = load_tables(gpu_name)
     keys = {
         "hidden_size": 4096,
@@ -330,8 +342,31 @@ def test_block_scaled_experts_of_the_qwen3_models_are_profiled(gpu_name: str) ->
         "num_tokens": 16,
         "dtype": "fp8",
     }
-    block = tables.select("moe_block", inter_size=1536, **keys)["latency_ns"]
-    assert block.size == 1
-    if gpu_name != "b200_sxm":
-        plain = tables.select("moe", inter_size=1536, **keys)["latency_ns"]
-        assert block[0] < plain[0] / 2
+    assert tables.select("moe_block", inter_size=1536, **keys)["latency_ns"].size == 1
+
+
+@pytest.mark.parametrize("framework", ["vllm", "trtllm"])
+@pytest.mark.parametrize("gpu", gpu_names())
+def test_experts_of_half_the_bytes_take_less_time(gpu: str, framework: str) -> None:
+    """Reading weights takes most of it, or multiplying: both are cheaper in fp8.
+
+    The median row in 0.4 to 0.9 of the time of bfloat16.
+    """
+    if (gpu, framework) not in PACKED:
+        pytest.skip(f"no {framework} pack of {gpu}")
+    found = load_tables(gpu, framework=framework)
+    wide, narrow = (
+        by_row(found.select(table_of(found, dtype), dtype=dtype))
+        for dtype in ("bfloat16", "fp8")
+    )
+    ratios = [narrow[row] / wide[row] for row in wide.keys() & narrow.keys()]
+    assert bool(ratios) == (gpu != "a100_sxm")
+    assert not ratios or 0.4 < np.median(ratios) < 0.9
+
+
+def by_row(rows: Mapping[str, Any]) -> dict[tuple[int, ...], float]:
+    """Latency by tokens, slice and distribution."""
+    keys = ("num_tokens", "hidden_size", "inter_size", "topk", "num_experts")
+    split = ("moe_tp_size", "moe_ep_size", "distribution")
+    columns = [rows[key].tolist() for key in (*keys, *split)]
+    return dict(zip(zip(*columns, strict=True), rows["latency_ns"], strict=True))

@@ -133,7 +133,6 @@ def errors(gpu: str, framework: str) -> pd.DataFrame:
     ("gpu", "framework", "variant", "published"),
     [
         ("h100_sxm", "vllm", "bfloat16", 3.7),
-        ("h100_sxm", "vllm", "fp8", 5.8),
         ("h100_sxm", "vllm", "mxfp4", 5.3),
         pytest.param("h100_sxm", "sglang", "bfloat16", 3.6, marks=pytest.mark.long),
         pytest.param("h100_sxm", "sglang", "fp8", 2.9, marks=pytest.mark.long),

@@ -16,15 +16,15 @@ def test_fit_errors_are_summed_up_by_format() -> None:
     own = {
         key: fit["fit_error"]
         for key, fit in fits.items()
-        if key.startswith("h100_sxm/moe/fp8/")
+        if key.startswith("h100_sxm/moe_fp8/fp8/")
     }
     found = roofline_fit_errors(load_tables("h100_sxm"))
-    (row,) = found[(found["table"] == "moe") & (found["variant"] == "fp8")].to_dict(
+    (row,) = found[(found["table"] == "moe_fp8") & (found["variant"] == "fp8")].to_dict(
         "records"
     )
     assert row["slices"] == len(own) > 20
     assert row["worst"] == max(own.values())
-    assert own[f"h100_sxm/moe/fp8/{row['where']}"] == row["worst"]
+    assert own[f"h100_sxm/moe_fp8/fp8/{row['where']}"] == row["worst"]
     assert row["median"] <= row["p90"] <= row["worst"]
 
 

@@ -96,7 +96,8 @@ MLA_ROWS: dict[str, list[dict[str, Any]]] = {
     ],
 }
 SAME_FILE = {
-    **{"moe_untuned": "moe", "moe_deepseek": "moe", "gemm_block": "gemm"},
+    **{"moe_untuned": "moe", "moe_fp8": "moe", "moe_deepseek": "moe"},
+    "gemm_block": "gemm",
     "deepep_normal_nodes": "deepep_normal",
     "deepep_low_latency_nodes": "deepep_low_latency",
 }
