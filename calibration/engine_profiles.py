@@ -60,6 +60,8 @@ class EngineProfile:
             run as their tables say.
         untuned_moe: (GPU, experts, intermediate size per GPU) that run Triton's
             default configuration.
+        launched_gemms: GPUs on which block-scaled fp8 GEMMs of models without latent
+            attention take as long as vLLM's table launches them.
         sort_logit_ps: Time of sorting one logit of one decoding request, by GPU, which
             PyTorch's sampler does where sampling is truncated; "other" is every GPU
             that is not named. Empty where requests are sampled greedily.
@@ -81,6 +83,7 @@ class EngineProfile:
     row_layer_ns: float
     moe: Inefficiency
     untuned_moe: tuple[tuple[str, int, int], ...]
+    launched_gemms: tuple[str, ...]
     sort_logit_ps: Mapping[str, float]
     fitted_to: tuple[str, ...]
     note: str = field(default="", repr=False)
@@ -153,6 +156,7 @@ def engine_profile(name: str) -> EngineProfile:
             entry.get("moe_memory_factor", 1.0), entry.get("moe_compute_factor", 1.0)
         ),
         untuned_moe=tuple((g, e, i) for g, e, i in entry.get("untuned_moe", ())),
+        launched_gemms=tuple(entry.get("launched_gemms", ())),
         sort_logit_ps=MappingProxyType(entry.get("sort_logit_ps", {})),
         fitted_to=tuple(entry["fitted_to"]),
         note=entry.get("note", ""),

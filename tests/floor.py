@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 
-FLOOR = 5000
+FLOOR = 5600
 """Raise it when tests are added; lower it in a commit that says which tests went."""
 
 

@@ -111,7 +111,8 @@ class ModelKernels:
         self._scale = scale
         self._unscaled = scale.unchanged
         self.tp = tp
-        dense = dense_gemms(tables, model, dtype)
+        launched = tables.gpu in profile.launched_gemms
+        dense = dense_gemms(tables, model, dtype, launched=launched)
         self._gemms = dense.gemms
         self.packs = tuple(dict.fromkeys((tables, dense.tables)))
         self._head_gemms = Gemms(tables, "bfloat16")
