@@ -74,7 +74,7 @@ def test_what_a_profile_is_fitted_to_is_calibration_for_it(name: str) -> None:
 
 
 def test_power_the_gpu_constants_were_fitted_to_is_calibration() -> None:
-    case = _case("me-q235b-h100-tp4ep4-b16")
+    case = _case("me-l405b-h100-tp8-b8")
     kinds = {m.metric: case.is_calibration(m) for m in case.measurements}
     assert kinds == {
         "median_itl_ms": False,
