@@ -334,8 +334,7 @@ class Cluster:
 
     def _finishing(self, replica: int) -> None:
         """Let those before a replica end what ends now, as this may send them more."""
-        sends = self._held or self._turns or self._fleet is not None
-        if sends and not self._frontend_ns:
+        if (self._held or self._turns) and not self._frontend_ns:
             for other in self._replicas[:replica]:
                 other.settle()
 

@@ -18,7 +18,6 @@ from sim.build_cluster import build_cluster
 from sim.config_file import load_config
 from sim.decode_batch import DecodeBatch
 from sim.engine import Engine
-from sim.events import IterationsEnded, Queued, RunEnded
 from sim.iteration_log import IterationLog
 from sim.log_stretch import DecodeStretch, write_out
 from sim.plan import LayerSpan, StepPlan
@@ -320,70 +319,3 @@ def test_a_vector_of_prices_is_the_prices(
             assert counts == one[:NUM_COUNTS]
             assert tuple(energy_j[k]) == one[NUM_COUNTS:]
             assert many.duration_ns[k] == one.duration_ns
-
-
-def test_an_end_inside_a_run_comes_before_that_of_a_later_replica() -> None:
-    """Every iteration takes 1 ns; the end on replica 1 at 2 sends 3 to replica 0.
-
-    Replica 0 is then between two of the three tokens of request 1: its iteration of
-    that nanosecond ends first.
-    """
-    at = limits(
-        num_layers=1,
-        max_num_batched_tokens=1,
-        max_num_seqs=1,
-        max_model_len=8,
-        block_size=1,
-    )
-    case = Scenario(
-        requests((0, 1, 6), (0, 1, 2), (0, 1, 1), (0, 1, 1)),
-        at,
-        num_blocks=8,
-        replicas=2,
-        router="round-robin",
-        max_concurrency=2,
-        pricer=LinearPricer(base_ns=1, row_ns=0, context_ns=0, token_layer_ns=0),
-    )
-    fast, slow, tape = fast_and_slow(partial(run, "chunked-prefill", case, 0))
-    assert_same(fast, slow)
-    order = [(e.time_ns, e.replica) for e in tape.of(IterationsEnded)]  # type: ignore[attr-defined]
-    assert order[2:4] == [(2, 0), (2, 1)]
-    assert [(e.time_ns, e.replica) for e in tape.of(Queued)][2] == (2, 0)  # type: ignore[attr-defined]
-
-
-def test_who_comes_in_the_middle_of_a_run_finds_its_iterations_ended() -> None:
-    """One request decodes, 110 ns each; blocks of one token; another comes at 1150."""
-    case = Scenario(
-        requests((0, 4, 20), (1150, 4, 2)), limits(num_layers=1, block_size=1)
-    )
-    fast, slow, tape = fast_and_slow(partial(run, "chunked-prefill", case, 0))
-    assert_same(fast, slow)
-    ended = sum(e.time_ns < 1150 for e in tape.of(IterationsEnded))  # type: ignore[attr-defined]
-    (_, second) = tape.of(Queued)
-    # the prompt's four, one a decode iteration that has ended, one of that under way
-    assert second.state.used_blocks == 4 + (ended - 1) + 1  # type: ignore[union-attr]
-
-
-def test_a_run_ends_with_its_last_event() -> None:
-    """Not when iterations would have ended that an arrival called off.
-
-    One takes 1 ns + 1 per KV token of the decode batch. Request 0 would decode until
-    13; request 1 ends its run of decodes at 4, then takes its blocks, and at 12 all is
-    done: computing 0 again takes less time than its decodes would have.
-    """
-    at = limits(
-        num_layers=1,
-        max_num_batched_tokens=5,
-        max_num_seqs=2,
-        max_model_len=22,
-        block_size=1,
-    )
-    case = Scenario(
-        requests((0, 1, 4), (2, 19, 1)),
-        at,
-        num_blocks=22,
-        pricer=LinearPricer(base_ns=1, row_ns=0, context_ns=1, token_layer_ns=0),
-    )
-    fast, slow, tape = fast_and_slow(partial(run, "chunked-prefill", case, 0))
-    assert_same(fast, slow)
-    assert [end.time_ns for end in tape.of(RunEnded)] == [12]  # type: ignore[attr-defined]

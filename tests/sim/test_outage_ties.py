@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from sim.engine import Engine
+from sim.events import IterationsEnded, ReplicaUp
 from sim.plan import StepPlan
 from sim.prefix import Prefix
 from sim.routers import ROUTERS
@@ -79,3 +80,23 @@ def test_the_lower_replica_fails_and_comes_back_first() -> None:
     lost = [(r.request.id, r.replica) for r in run.fleet.lost]
     assert lost[:3] == [(0, 0), (1, 1), (0, 1)]
     assert [r.replica for r in run.records] == [0, 0]
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_who_comes_back_at_an_end_elsewhere_comes_after_it(fast: bool) -> None:
+    """Replica 1 decodes, 110 ns each; the drain of replica 0 ends as one does."""
+    case = Scenario(requests((10, 100, 9)), limits(), replicas=2)
+    tape = Tape()
+    suffered("orca", case, outages(2, (0, "drain", 1, 730)), fast=fast, tape=tape)
+    told = [e for e in tape.of(IterationsEnded, ReplicaUp) if e.time_ns <= 730]  # type: ignore[union-attr]
+    assert [type(e) for e in told[-2:]] == [IterationsEnded, ReplicaUp]
+    ends = told[-2].end_ns  # type: ignore[union-attr]
+    assert ends[-1] == 730
+
+
+def test_a_replica_that_fails_before_it_has_planned_serves_again() -> None:
+    """Request 0 comes at 700, and so does the failure: nothing was planned yet."""
+    case = Scenario(requests((700, 10, 2), (2000, 10, 2)), limits())
+    run = suffered("orca", case, outages(1, (0, "failure", 700, 1000)))
+    assert [r.first_scheduled_ns for r in run.records] == [1000, 2000]
+    assert [r.retries for r in run.records] == [1, 0]

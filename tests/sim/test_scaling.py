@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from sim.config_file import load_config
 from sim.errors import ConfigError, InvariantError
-from sim.events import Event, ReplicaDown, ReplicaDraining, ReplicaStarting, ReplicaUp
+from sim.events import (
+    Event,
+    IterationsEnded,
+    ReplicaDown,
+    ReplicaDraining,
+    ReplicaStarting,
+    ReplicaUp,
+)
 from sim.outages import NO_OUTAGES, OffSpan
 from sim.runner import run_config
 from sim.scaling import Scaling, StableWindow
@@ -60,6 +67,18 @@ def test_a_scale_up_and_down_by_hand() -> None:
     off = (OffSpan(0, 10, False), OffSpan(2350, None, False))
     assert run.fleet.off == ((), off, (OffSpan(0, None, False),))
     assert run.fleet.unpaid_ns(6132) == 10 + (6132 - 2350) + 6132
+
+
+def test_a_replica_is_there_after_the_iterations_that_end_then() -> None:
+    """As in the first schedule, but replica 1, asked for at 10, is not there at 400.
+
+    Prompts 2 and 3 run on replica 0 with two decodes from 900 on: 100 + 20 + 300 ns.
+    """
+    tape, at = Tape(), replace(SCALING, startup_ns=1310)
+    case = Scenario(WORK, limits(), replicas=3, router="least-outstanding-requests")
+    suffered("orca", case, NO_OUTAGES, scaling=at, tape=tape)
+    told = [e for e in tape.events if getattr(e, "time_ns", None) == 1320]
+    assert [type(e) for e in told[:2]] == [IterationsEnded, ReplicaUp]
 
 
 def test_every_start_is_counted() -> None:
