@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import pkgutil
 import sys
 from collections.abc import Callable
 from functools import wraps
+from importlib import import_module
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, settings
@@ -20,6 +22,7 @@ MUTANT = "MUTANT_UNDER_TEST"
 """In the environment of tests of a mutant, where that one fails is all to be known."""
 
 _DEFAULT_CASES = 30
+_SCRIPTS = ("sim.worked_studies", "sim.__main__")  # what runs when it is imported
 _counter = {"passed": 0}
 
 
@@ -40,6 +43,18 @@ def load_profile(*, long: bool) -> None:
         phases=quick if MUTANT in os.environ else tuple(Phase),
     )
     settings.load_profile("servescope")
+
+
+def load_constants() -> None:
+    """Import the whole project, so that a seed draws the same whatever else is tested.
+
+    Hypothesis also draws constants that stand in the modules imported so far.
+    """
+    for package in ("sim", "workloads", "calibration", "reports"):
+        found = import_module(package)
+        for module in pkgutil.walk_packages(found.__path__, f"{package}."):
+            if not module.name.startswith(_SCRIPTS):
+                import_module(module.name)
 
 
 def cases(quick: int) -> settings:

@@ -22,7 +22,13 @@ from sim.events import Observer
 from sim.request import Request
 from sim.runner import run_config, run_prepared
 from sim.shell.cluster import Cluster, ClusterRun
-from tests.cases import LONG_FLOOR, counted, load_profile, passed_cases
+from tests.cases import (
+    LONG_FLOOR,
+    counted,
+    load_constants,
+    load_profile,
+    passed_cases,
+)
 from tests.floor import complaint
 
 UNTRACED = (
@@ -69,6 +75,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if _is_long(config) and config.option.hypothesis_seed is None:
         # Set before the workers start, which copy the options.
         config.option.hypothesis_seed = str(secrets.randbelow(10**9))
+    if config.option.hypothesis_seed is not None:
+        load_constants()
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:

@@ -90,3 +90,33 @@ def test_every_failure_is_repeated_by_its_line(
     assert all(len(summaries(text)) == 1 for text in again)
     repeated = [text for text in again if "number=" in text]
     assert [set(re.findall(r"number=(\d+)", t)) for t in repeated] == [set(falsified)]
+
+
+DRAWN = """
+from hashlib import md5
+from hypothesis import given, settings, strategies as st
+
+drawn = []
+
+@settings(max_examples=500)
+@given(st.integers(0, 10**6), st.floats(0, 1e9), st.text(max_size=9))
+def test_draws(whole, number, text):
+    drawn.append(repr((whole, number, text)))
+
+def test_says_what():
+    raise AssertionError(f"drawn: {md5(''.join(drawn).encode()).hexdigest()}")
+"""
+
+
+@pytest.mark.long
+def test_a_seed_draws_the_same_whatever_else_is_tested(project: Path) -> None:
+    """Constants of modules that other tests import are drawn, too."""
+    (project / "test_a.py").write_text("import calibration.kernels.model_kernels, sim.explore\n")
+    (project / "test_drawn.py").write_text(DRAWN)
+    seed = ("-m", "", "--hypothesis-seed=5")
+    alone, after = (
+        re.findall(r"drawn: (\w+)", pytest_in(project, *seed, *files))
+        for files in (["test_drawn.py"], ["test_a.py", "test_drawn.py"])
+    )
+    assert alone
+    assert alone == after
