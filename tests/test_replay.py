@@ -111,7 +111,9 @@ def test_says_what():
 @pytest.mark.long
 def test_a_seed_draws_the_same_whatever_else_is_tested(project: Path) -> None:
     """Constants of modules that other tests import are drawn, too."""
-    (project / "test_a.py").write_text("import calibration.kernels.model_kernels, sim.explore\n")
+    (project / "test_a.py").write_text(
+        "import calibration.kernels.model_kernels, sim.explore\n"
+    )
     (project / "test_drawn.py").write_text(DRAWN)
     seed = ("-m", "", "--hypothesis-seed=5")
     alone, after = (

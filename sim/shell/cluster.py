@@ -126,13 +126,11 @@ class Cluster:
         self._on_done: Callable[[], None] = lambda: None
         pricers = pricer if isinstance(pricer, Sequence) else [pricer] * len(engines)
         self._replicas: list[Replica] = []
-        outlets = Outlets(
-            self._finishing, self._finished, self._prefilled, self._pulled
-        )
+        outlets = Outlets(self._ending, self._finished, self._prefilled, self._pulled)
         if split is not None and split.pools.streams:
             self._streams = streams = self._make_streams()
             outlets = Outlets(
-                self._finishing, streams.finished, streams.completed, streams.pulled
+                self._ending, streams.finished, streams.completed, streams.pulled
             )
         for index, (engine, own) in enumerate(zip(engines, pricers, strict=True)):
             make: Callable[..., Replica] = partial(Replica, fast_forward=fast_forward)
@@ -332,9 +330,13 @@ class Cluster:
             state = engine_state(self._replicas[record.replica].engine)
             observer.on(Queued(time_ns, *at, state))
 
-    def _finishing(self, replica: int) -> None:
-        """Let those before a replica end what ends now, as this may send them more."""
-        if (self._held or self._turns) and not self._frontend_ns:
+    def _ending(self, replica: int) -> None:
+        """Let those before a replica end what ends now, if this very time has more.
+
+        Requests may be sent to them, their KV caches move, or they come and go.
+        """
+        sends = (self._held or self._turns) and not self._frontend_ns
+        if sends or self._fleet is not None or self._streams is not None:
             for other in self._replicas[:replica]:
                 other.settle()
 

@@ -73,13 +73,13 @@ class Outlets:
     """Where a replica's requests go on to.
 
     Attributes:
-        finishing: Some are about to finish on the replica with this index.
+        ending: An iteration of the replica with this index ends, as will be told.
         finished: With their last token.
         prefilled: To be decoded elsewhere.
         pulled: Taken by the replica with this index, their KV cache to be sent.
     """
 
-    finishing: Callable[[int], None]
+    ending: Callable[[int], None]
     finished: Callable[[RequestRecord], None]
     prefilled: Callable[[Handover], object]
     pulled: Callable[[Handover, int], None]
@@ -292,8 +292,8 @@ class Replica:
         self.log.append(step.begun, plan, cost)
         end_ns = self._clock.now_ns
         finished = engine.finish(plan, end_ns)
-        if finished:
-            self._outlets.finishing(self._index)
+        if finished or self.observer is not None:
+            self._outlets.ending(self._index)
         if self.observer is not None:
             self._tell_ended(self.observer, (end_ns,), cost, finished)
         for record in finished:
@@ -328,8 +328,8 @@ class Replica:
         ends, passed = run.ends[: run.steps], run.passed
         self.log.append_decodes(run.begun, ends, run.costs, run.cycle)
         finished = self.engine.finish_decodes(run.steps - passed, int(ends[-1]))
-        if finished:
-            self._outlets.finishing(self._index)
+        if finished or self.observer is not None:
+            self._outlets.ending(self._index)
         if self.observer is not None:
             cost = run.costs.total(run.steps)
             ends_ns = tuple(ends[passed:].tolist())

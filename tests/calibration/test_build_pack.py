@@ -73,7 +73,8 @@ def test_what_is_packed_is_what_the_wheel_says(packed: Path) -> None:
         "latency_ns": [12350],
     }
     assert tables.select("decode_attention", window_size=0)["step"].tolist() == [7]
-    assert tables.columns("moe")["dtype"].tolist() == ["bfloat16", "fp8", "mxfp4"]
+    assert tables.columns("moe")["dtype"].tolist() == ["bfloat16", "mxfp4"]
+    assert tables.columns("moe_fp8")["dtype"].tolist() == ["fp8"]
     assert tables.columns("moe_untuned")["dtype"].tolist() == [
         *("bfloat16", "fp8", "mxfp4")
     ]

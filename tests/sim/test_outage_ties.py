@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from sim.engine import Engine
-from sim.events import IterationsEnded, ReplicaUp
+from sim.events import IterationsEnded, ReplicaDraining, ReplicaUp
 from sim.plan import StepPlan
 from sim.prefix import Prefix
 from sim.routers import ROUTERS
@@ -100,3 +100,18 @@ def test_a_replica_that_fails_before_it_has_planned_serves_again() -> None:
     run = suffered("orca", case, outages(1, (0, "failure", 700, 1000)))
     assert [r.first_scheduled_ns for r in run.records] == [1000, 2000]
     assert [r.retries for r in run.records] == [1, 0]
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_an_end_inside_a_run_comes_before_one_elsewhere_and_a_drain(fast: bool) -> None:
+    """All at 720: a decode of replica 0, the prompt of replica 1, the drain of 2.
+
+    Replica 0 decodes from 500 on, 110 ns each; that prompt takes 100 + 4 x 30 from 500.
+    """
+    work = requests((0, 100, 9), (500, 30, 9))
+    case = Scenario(work, limits(), replicas=3, router="round-robin")
+    tape = Tape()
+    suffered("orca", case, outages(3, (2, "drain", 720, 10**4)), fast=fast, tape=tape)
+    told = tape.of(IterationsEnded, ReplicaDraining)
+    at = [(type(e), e.replica) for e in told if e.time_ns == 720]  # type: ignore[union-attr]
+    assert at == [(IterationsEnded, 0), (IterationsEnded, 1), (ReplicaDraining, 2)]
