@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from sim.engine import Engine
+from sim.events import IterationsEnded
 from sim.handover import Disaggregation
 from sim.kv_stream import CHUNK_WISE, LAYER_WISE
 from sim.plan import LayerSpan, PrefillChunk, StepPlan
 from sim.prefix import Prefix
 from sim.routers import ROUTERS
 from sim.shell.cluster import Cluster, Disaggregated
+from sim.transfer_events import Offered
 from sim.view import SchedulerView
-from tests.sim.pricing import Scenario, limits, requests, scheduler_of
-from tests.sim.tape import Tape
+from tests.sim.pricing import (
+    LinearPricer,
+    Scenario,
+    limits,
+    requests,
+    scheduler_of,
+)
+from tests.sim.tape import Tape, fast_and_slow
 from tests.sim.test_disaggregation import disaggregated, tokens_of
 from tests.sim.test_fast_forward import ManyPricer
 from tests.sim.test_kv_streams import LINKS, parts_of
@@ -99,3 +108,34 @@ def test_logs_without_details_keep_no_rows() -> None:
     ]
     assert [[len(log.start_ns) for log in pair] for pair in logs] == [[1, 2], [0, 0]]
     assert [log.totals for log in logs[0]] == [log.totals for log in logs[1]]
+
+
+def test_an_end_inside_a_run_comes_before_a_last_one_elsewhere_and_an_offer() -> None:
+    """All in one nanosecond, iterations of 1 ns and caches that take as long.
+
+    Replica 1 is between tokens of request 0 when request 1 gets its last on replica 2,
+    and a prefill begins on replica 0.
+    """
+    at = limits(
+        num_layers=1,
+        max_num_batched_tokens=1,
+        max_num_seqs=1,
+        max_model_len=5,
+        block_size=1,
+    )
+    work = requests((0, 1, 4), (0, 1, 2), (0, 1, 1), (0, 1, 2), (0, 1, 1))
+    case = Scenario(
+        work,
+        at,
+        num_blocks=5,
+        replicas=3,
+        pricer=LinearPricer(base_ns=1, row_ns=0, context_ns=0, token_layer_ns=0),
+    )
+    links = replace(LINKS, latency_ns=0)
+    _, _, tape = fast_and_slow(
+        partial(disaggregated, "static", case, links=links, kv_transfer=CHUNK_WISE)
+    )
+    kinds = tape.of(IterationsEnded, Offered)
+    told = [(type(e), e.replica) for e in kinds if e.time_ns == 4]  # type: ignore[union-attr]
+    ended = IterationsEnded
+    assert told == [(ended, 0), (ended, 1), (ended, 2), (Offered, 0)]
