@@ -201,13 +201,10 @@ def _moe(
     )
 
 
-def _older_fp8(gpu: str, version: str) -> tuple[str, str, str]:
-    """Where an older table of experts is; the core wheel has none of H100."""
-    if gpu == "h100_sxm":
-        folder = "aiconfigurator/systems/data/h100_sxm/vllm"
-        return LEGACY, f"{folder}/{version}/moe_perf.parquet", version
-    folder = f"{wheel_folder(gpu)}/moe/vllm"
-    return CORE, f"{folder}/{version}/moe_perf.parquet", version
+def _older_experts(gpu: str, version: str) -> tuple[str, str, str]:
+    """Where the experts of an older vLLM are."""
+    folder = f"aiconfigurator/systems/data/{gpu}/vllm/{version}"
+    return LEGACY, f"{folder}/moe_perf.parquet", version
 
 
 def _experts(c: Collection) -> Iterator[TableSource]:
@@ -218,12 +215,12 @@ def _experts(c: Collection) -> Iterator[TableSource]:
     own = dtypes
     if c.fp8_experts is not None:
         own = {name: packed for name, packed in dtypes.items() if name != "fp8"}
-        older = _older_fp8(c.gpu, c.fp8_experts)
+        older = _older_experts(c.gpu, c.fp8_experts)
         yield _moe("moe_fp8", older, {"fp8": "fp8"}, MOE_SHAPES)
     yield _moe("moe", place, own, () if c.everything else MOE_SHAPES)
     if (c.gpu, c.framework) == ("h100_sxm", "vllm") and not c.everything:
-        legacy = "aiconfigurator/systems/data/h100_sxm/vllm/0.14.0/moe_perf.parquet"
-        yield _moe("moe_untuned", (LEGACY, legacy, "0.14.0"), dtypes, MOE_SHAPES)
+        untuned = _older_experts(c.gpu, "0.14.0")
+        yield _moe("moe_untuned", untuned, dtypes, MOE_SHAPES)
     if c.framework != "sglang":
         yield _moe("moe_block", place, _BLOCK, MOE_SHAPES)
     deepseek = {"bfloat16": "bfloat16", **_BLOCK}

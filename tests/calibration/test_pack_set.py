@@ -57,7 +57,7 @@ def test_all_packs_together_are_small() -> None:
 def test_provenance_names_the_source_of_every_table(pack: str) -> None:
     gpu, _, framework = pack.partition(".")
     for table, entry in load(pack).provenance.items():
-        legacy = table == "moe_untuned" or (gpu, table) == ("h100_sxm", "moe_fp8")
+        legacy = table in ("moe_untuned", "moe_fp8")
         assert entry["package"] == (
             "aiconfigurator" if legacy else "aiconfigurator-core"
         )

@@ -71,6 +71,17 @@ class LinearPricer:
         )
 
 
+def one_by_one(max_model_len: int) -> EngineLimits:
+    """One layer; one request, one token and one token a block at a time."""
+    return limits(
+        num_layers=1,
+        max_num_batched_tokens=1,
+        max_num_seqs=1,
+        max_model_len=max_model_len,
+        block_size=1,
+    )
+
+
 def limits(**changes: int) -> EngineLimits:
     """Roomy limits of a model with 4 layers, with some of them changed."""
     base = EngineLimits(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import zipfile
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -82,6 +83,15 @@ def flipped(folder: Path) -> bytes:
     return bytes(content)
 
 
+def missummed(folder: Path) -> bytes:
+    """A byte of a column's checksum in the archive's directory is another."""
+    content = bytearray((folder / PACK).read_bytes())
+    with zipfile.ZipFile(folder / PACK) as archive:
+        crc = archive.getinfo("gemm/latency_ns.npy").CRC
+    content[content.rindex(crc.to_bytes(4, "little"))] ^= 0xFF
+    return bytes(content)
+
+
 def without_table(table: str) -> Change:
     return lambda folder: signed(folder, (folder / PACK).read_bytes(), without=table)
 
@@ -118,6 +128,10 @@ DAMAGE: dict[str, tuple[Change, str]] = {
     ),
     "empty, signed": (lambda folder: signed(folder, b""), "h100_sxm.npz: not a pack"),
     "one byte, signed": (
+        lambda folder: signed(folder, missummed(folder)),
+        "h100_sxm.npz: gemm/latency_ns: Bad CRC-32",
+    ),
+    "one byte of the data, signed": (
         lambda folder: signed(folder, flipped(folder)),
         "h100_sxm.npz: gemm/latency_ns: ",
     ),

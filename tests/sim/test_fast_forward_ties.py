@@ -10,18 +10,12 @@ import pytest
 
 from sim.events import IterationsEnded, Queued, RunEnded
 from sim.request import Request
-from tests.sim.pricing import LinearPricer, Scenario, limits, requests
+from tests.sim.pricing import LinearPricer, Scenario, limits, one_by_one, requests
 from tests.sim.tape import Tape, fast_and_slow
 from tests.sim.test_fast_forward import assert_same, run
 
 TICK = LinearPricer(base_ns=1, row_ns=0, context_ns=0, token_layer_ns=0)
-ONE_BY_ONE = limits(
-    num_layers=1,
-    max_num_batched_tokens=1,
-    max_num_seqs=1,
-    max_model_len=8,
-    block_size=1,
-)
+ONE_BY_ONE = one_by_one(8)
 
 
 def ticking(work: Sequence[Request], max_concurrency: int | None) -> Scenario:

@@ -19,6 +19,7 @@ from tests.sim.pricing import (
     LinearPricer,
     Scenario,
     limits,
+    one_by_one,
     requests,
     scheduler_of,
 )
@@ -116,13 +117,7 @@ def test_an_end_inside_a_run_comes_before_a_last_one_elsewhere_and_an_offer() ->
     Replica 1 is between tokens of request 0 when request 1 gets its last on replica 2,
     and a prefill begins on replica 0.
     """
-    at = limits(
-        num_layers=1,
-        max_num_batched_tokens=1,
-        max_num_seqs=1,
-        max_model_len=5,
-        block_size=1,
-    )
+    at = one_by_one(5)
     work = requests((0, 1, 4), (0, 1, 2), (0, 1, 1), (0, 1, 2), (0, 1, 1))
     case = Scenario(
         work,

@@ -22,6 +22,7 @@ from tests.sim.pricing import (
     LinearPricer,
     Scenario,
     limits,
+    one_by_one,
     requests,
     scenarios,
     serve,
@@ -221,13 +222,7 @@ def test_tokens_of_a_run_are_charged_when_somebody_comes() -> None:
     of client 1 and 1 of client 0 come: what it was served counts until then.
     """
     work = sent((0, 1, 3, 0), (5, 1, 1, 0), (5, 1, 2, 1), (5, 1, 1, 0), (5, 1, 1, 1))
-    one = limits(
-        num_layers=1,
-        max_num_batched_tokens=1,
-        max_num_seqs=1,
-        max_model_len=4,
-        block_size=1,
-    )
+    one = one_by_one(4)
     case = Scenario(
         work,
         one,

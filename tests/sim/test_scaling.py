@@ -118,6 +118,19 @@ def test_a_replica_that_drains_is_taken_back_without_a_start() -> None:
     assert [r.replica for r in run.records] == [0, 0, 0, 1, 0, 1]
 
 
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_replica_is_taken_back_before_an_iteration_ends_elsewhere(fast: bool) -> None:
+    """As above, but 4 comes at 916, when an iteration of replica 0 ends."""
+    rows = ((0, 8, 30), (0, 8, 5), (0, 8, 3), (310, 8, 20), (916, 8, 1), (926, 8, 1))
+    at = Scaling(1, 2, startup_ns=300, scale_down_delay_ns=10)
+    case = Scenario(requests(*rows), limits(), replicas=2)
+    tape = Tape()
+    suffered("orca", case, NO_OUTAGES, scaling=at, fast=fast, tape=tape)
+    told = tape.of(ReplicaUp, IterationsEnded)
+    kinds = [type(e) for e in told if e.time_ns == 916]  # type: ignore[union-attr]
+    assert kinds == [ReplicaUp, IterationsEnded]
+
+
 class Naive:
     """Every number with when it began; the largest of those in the window."""
 
